@@ -1,0 +1,245 @@
+"""The error tree. Everything this library raises on purpose is a `ChalkError`.
+
+    ChalkError                              exit  1
+    ├── SpecError (also ValueError)         exit  2   a description that cannot be; `field` names it
+    ├── ConfigError                         exit  2   a setting that cannot be (environment id, gateway choice)
+    ├── CapabilityError                     exit  2   what was asked for needs something this cluster lacks
+    ├── NotFoundError                       exit  3   no such scaling group, revision, namespace
+    ├── ConflictError                       exit  4   exists already, locked, or changed meanwhile
+    │   └── NotOwnedError                   exit  4   an object of that name exists and is someone else's
+    ├── ClusterError                        exit  5   the cluster cannot be reached, or refuses us
+    │   ├── ConnectionConfigError           exit  5   no kubeconfig, unknown context, unreadable file
+    │   ├── UnreachableError                exit  5   connect, TLS or network time-out
+    │   └── ApiError                        exit  5   an answer of the API server, by `status` and `reason`
+    │       ├── UnauthorizedError                     401: the credential is expired or refused
+    │       ├── ForbiddenError                        403: the credential lacks a permission
+    │       ├── ObjectNotFoundError                   404
+    │       ├── ObjectExistsError                     409 AlreadyExists
+    │       ├── ObjectConflictError                   409 Conflict: changed meanwhile, or a stale version
+    │       ├── InvalidObjectError                    400, 422: the server refuses the object
+    │       └── ServerBusyError                       429, 503, 504: try again
+    ├── DeployFailedError                   exit  6   a verdict says that the group cannot get there by itself
+    ├── WaitTimeoutError (also TimeoutError) exit 7   not ready in time; carries the verdict so far
+    └── LocalClusterError                   exit  5   the embedded cluster: port taken, folder read-only, not running
+
+Exit codes are the contract of the command line (`docs/reference/errors.md`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chalkcompute.types import ScalingGroupInfo, Verdict
+
+__all__ = [
+    "ApiError",
+    "CapabilityError",
+    "ChalkError",
+    "ClusterError",
+    "ConfigError",
+    "ConflictError",
+    "ConnectionConfigError",
+    "DeployFailedError",
+    "ForbiddenError",
+    "InvalidObjectError",
+    "LocalClusterError",
+    "NotFoundError",
+    "NotOwnedError",
+    "ObjectConflictError",
+    "ObjectExistsError",
+    "ObjectNotFoundError",
+    "ServerBusyError",
+    "SpecError",
+    "UnauthorizedError",
+    "UnreachableError",
+    "WaitTimeoutError",
+]
+
+
+class ChalkError(Exception):
+    """Base of every error raised on purpose.
+
+    Attributes:
+        message: What is wrong and where, one sentence, no trailing period.
+        hint: What to do next, or None.
+        exit_code: The process exit code of the command line for this error.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class SpecError(ChalkError, ValueError):
+    """A description that cannot be, found before anything is sent.
+
+    Attributes:
+        field: The name of the field of `ScalingGroupSpec` that is wrong.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, field: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.field = field
+
+
+class ConfigError(ChalkError):
+    """A setting that cannot be: a bad environment id, an ambiguous gateway, an unreadable file."""
+
+    exit_code = 2
+
+
+class CapabilityError(ChalkError):
+    """What was asked for needs something that this cluster lacks (Gateway API, KEDA, a gateway)."""
+
+    exit_code = 2
+
+
+class NotFoundError(ChalkError):
+    """The scaling group, revision or namespace that was named does not exist."""
+
+    exit_code = 3
+
+
+class ConflictError(ChalkError):
+    """It exists already, someone else is working on it, or it was changed meanwhile."""
+
+    exit_code = 4
+
+
+class NotOwnedError(ConflictError):
+    """An object of the same name exists and is not this scaling group's; it was not touched.
+
+    Attributes:
+        kind: Kubernetes kind of the object.
+        name: Its name.
+        namespace: Its namespace.
+    """
+
+    def __init__(
+        self, message: str, *, kind: str, name: str, namespace: str, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
+        self.name = name
+        self.namespace = namespace
+
+
+class ClusterError(ChalkError):
+    """The cluster cannot be reached, or refuses us."""
+
+    exit_code = 5
+
+
+class ConnectionConfigError(ClusterError):
+    """No kubeconfig, an unknown context, or a kubeconfig that cannot be read."""
+
+
+class UnreachableError(ClusterError):
+    """The API server did not answer: connection refused, TLS failure, time-out."""
+
+
+class ApiError(ClusterError):
+    """The API server answered with a `Status` of failure.
+
+    Attributes:
+        status: HTTP status code.
+        reason: `Status.reason`, the machine-readable word (may be empty).
+        details: `Status.details`: kind, name, causes.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        reason: str = "",
+        details: Mapping[str, object] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.reason = reason
+        self.details = dict(details or {})
+
+
+class UnauthorizedError(ApiError):
+    """401: the credential is missing, expired or refused."""
+
+
+class ForbiddenError(ApiError):
+    """403: the credential lacks a permission, or admission refused the object."""
+
+
+class ObjectNotFoundError(ApiError):
+    """404: no such object, or the server does not serve that kind."""
+
+
+class ObjectExistsError(ApiError):
+    """409 AlreadyExists."""
+
+
+class ObjectConflictError(ApiError):
+    """409 Conflict: the object was changed meanwhile, or another manager owns a field."""
+
+
+class InvalidObjectError(ApiError):
+    """400 or 422, and server-side apply's 500 for an object that cannot be: never retried."""
+
+
+class ServerBusyError(ApiError):
+    """429, 503 or 504: the server asks to try again later."""
+
+
+class DeployFailedError(ChalkError):
+    """The scaling group failed: a verdict says why, with evidence and the next step.
+
+    Attributes:
+        verdict: Cause, evidence and next step.
+        info: The group as last seen.
+    """
+
+    exit_code = 6
+
+    def __init__(
+        self, message: str, *, verdict: Verdict, info: ScalingGroupInfo, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.verdict = verdict
+        self.info = info
+
+
+class WaitTimeoutError(ChalkError, TimeoutError):
+    """Not ready in time.
+
+    Attributes:
+        verdict: What stood in the way when time ran out, or None if nothing was found.
+        info: The group as last seen.
+    """
+
+    exit_code = 7
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        verdict: Verdict | None,
+        info: ScalingGroupInfo,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.verdict = verdict
+        self.info = info
+
+
+class LocalClusterError(ChalkError):
+    """The embedded cluster cannot start, stop or be used; the message says which and why."""
+
+    exit_code = 5

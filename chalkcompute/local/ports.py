@@ -1,0 +1,232 @@
+"""The seams inside the embedded cluster: what its parts may ask of each other, as Protocols.
+
+    api         serves and stores objects              implements `Api`
+    controllers reconcile objects                      use `Api`
+    kubelet     turns Pods into replicas               uses `Api` and `Runtime`
+    runtime     starts and stops replica processes     implements `Runtime`
+    gateway     turns HTTPRoutes into an Envoy set-up  uses `Api`
+
+Everything runs in one asyncio loop of one process. `Api` calls are synchronous and quick (an
+in-memory store written through to SQLite); nothing else touches the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+__all__ = [
+    "Api",
+    "Change",
+    "ImagePullError",
+    "Manifest",
+    "Mount",
+    "Replica",
+    "ReplicaExit",
+    "ReplicaSpec",
+    "Runtime",
+    "StartError",
+]
+
+Manifest: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change in the store.
+
+    Attributes:
+        type: `ADDED`, `MODIFIED` or `DELETED`.
+        kind: Kubernetes kind.
+        obj: The object after the change (its last state when deleted). Do not mutate.
+        old: The object before the change, or None when added.
+    """
+
+    type: str
+    kind: str
+    obj: Manifest
+    old: Manifest | None = None
+
+
+class Api(Protocol):
+    """The API server from the inside: the very handlers that HTTP requests reach, without HTTP.
+
+    Objects returned are copies that the caller may change. Failures raise
+    `local.apimachinery.status.StatusError` with the HTTP code and reason that a client would see
+    (404 NotFound, 409 Conflict on a stale resourceVersion, 409 AlreadyExists, 422 Invalid).
+    `namespace` is "" for cluster-scoped kinds, and for a list over all namespaces.
+    """
+
+    def get(self, kind: str, name: str, namespace: str = "") -> Manifest: ...
+
+    def list(
+        self, kind: str, namespace: str = "", *, labels: Mapping[str, str] | None = None
+    ) -> list[Manifest]: ...
+
+    def create(self, obj: Manifest, *, manager: str) -> Manifest:
+        """POST: defaults, validation, uid, generateName, managedFields (operation Update)."""
+        ...
+
+    def update(self, obj: Manifest, *, manager: str, subresource: str = "") -> Manifest:
+        """PUT of the object or of its `status`; a resourceVersion in it is a precondition."""
+        ...
+
+    def delete(
+        self,
+        kind: str,
+        name: str,
+        namespace: str = "",
+        *,
+        uid: str | None = None,
+        propagation: str = "Background",
+        grace_seconds: int | None = None,
+    ) -> None:
+        """DELETE. A scheduled Pod only gets its deletionTimestamp unless `grace_seconds` is 0."""
+        ...
+
+    def changes(self, kinds: Iterable[str], *, replay: bool = True) -> AsyncIterator[Change]:
+        """Every change of these kinds from now on; with `replay`, what exists comes first as ADDED."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A host path that appears at `target` in the replica (absolute), file or directory."""
+
+    source: Path
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSpec:
+    """One container to run, all references resolved.
+
+    Attributes:
+        namespace: Namespace of the Pod.
+        pod: Pod name, also the host name inside.
+        pod_uid: Pod uid; one loopback address per uid.
+        container: Container name.
+        image: Image reference as written in the Pod.
+        command: Entry point override (`container.command`), () for the image's own.
+        args: `container.args`, () for the image's own (dropped when `command` is given).
+        env: Environment, complete but for what the image sets.
+        working_dir: `container.workingDir`, or None for the image's own.
+        mounts: Host paths to make visible.
+        cpu_limit: Cores, or None.
+        memory_limit: Bytes, or None.
+        log_path: File that standard output and error are appended to (created by the runtime).
+    """
+
+    namespace: str
+    pod: str
+    pod_uid: str
+    container: str
+    image: str
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    working_dir: str | None = None
+    mounts: tuple[Mount, ...] = ()
+    cpu_limit: float | None = None
+    memory_limit: int | None = None
+    log_path: Path = Path("/dev/null")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaExit:
+    """How a replica ended.
+
+    Attributes:
+        exit_code: 0-255; 128 + signal number when killed by a signal.
+        reason: `Completed`, `Error` or `OOMKilled`.
+        finished_at: When (UTC).
+    """
+
+    exit_code: int
+    reason: str
+    finished_at: datetime
+
+
+class ImagePullError(Exception):
+    """The image cannot be had.
+
+    Attributes:
+        reason: `ErrImagePull`, `InvalidImageName` or `ErrImageNeverPull` as the kubelet says.
+    """
+
+    def __init__(self, message: str, *, reason: str = "ErrImagePull") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class StartError(Exception):
+    """The container could not be started (no such program, no such working directory).
+
+    Attributes:
+        exit_code: 127 or 128, as a container runtime reports.
+    """
+
+    def __init__(self, message: str, *, exit_code: int = 128) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Replica(Protocol):
+    """A running container."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def started_at(self) -> datetime: ...
+
+    async def wait(self) -> ReplicaExit:
+        """Until it ends; may be awaited by several."""
+        ...
+
+    async def stop(self, grace_seconds: float) -> ReplicaExit:
+        """SIGTERM, then SIGKILL after `grace_seconds`; returns when every process of it is gone."""
+        ...
+
+    def usage(self) -> tuple[float, int]:
+        """CPU seconds used so far, and resident memory in bytes, of all its processes."""
+        ...
+
+
+class Runtime(Protocol):
+    """Runs replicas on this machine in the best tier it allows."""
+
+    @property
+    def tier(self) -> str:
+        """`ns-root`, `ns-user`, `notify` or `plain`."""
+        ...
+
+    @property
+    def limitations(self) -> tuple[str, ...]:
+        """What this tier cannot do, one sentence each, for `chalk local status`."""
+        ...
+
+    def assign_address(self, pod_uid: str) -> str:
+        """The loopback address of a Pod (127.77.x.y), stable while the Pod lives."""
+        ...
+
+    def release_address(self, pod_uid: str) -> None: ...
+
+    async def pull(self, image: str) -> tuple[str, str | None]:
+        """Make an image ready: `(image id, warning or None)`; raises `ImagePullError`.
+
+        The warning is set when the host base stands in for the image.
+        """
+        ...
+
+    async def start(self, spec: ReplicaSpec) -> Replica:
+        """Start a container; raises `StartError`. Returns once the program is executing."""
+        ...
+
+    async def close(self) -> None:
+        """Stop everything that this runtime started."""
+        ...
