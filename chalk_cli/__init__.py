@@ -1,0 +1,1 @@
+"""The chalk command line: click, over the public names of chalkcompute."""

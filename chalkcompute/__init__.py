@@ -1,0 +1,1 @@
+"""Scaling groups: a replicated, HTTP-fronted, autoscaled service as plain Kubernetes objects."""

@@ -20,7 +20,7 @@
     │       └── ServerBusyError                       429, 503, 504: try again
     ├── DeployFailedError                   exit  6   a verdict says that the group cannot get there by itself
     ├── WaitTimeoutError (also TimeoutError) exit 7   not ready in time; carries the verdict so far
-    └── LocalClusterError                   exit  5   the embedded cluster: port taken, folder read-only, not running
+    └── LocalClusterError                   exit  5   the embedded cluster: port taken, folder read-only
 
 Exit codes are the contract of the command line (`docs/reference/errors.md`).
 """

@@ -1,0 +1,1 @@
+"""EFFECTS. The Kubernetes API over the official client; ignorant of scaling groups."""

@@ -46,8 +46,7 @@ class Capabilities:
     def serves(self, group: str, plural: str, version: str | None = None) -> bool:
         """Whether a resource is served, in any version unless one is named."""
         return any(
-            g == group and p == plural and (version is None or v == version)
-            for g, v, p in self.resources
+            g == group and p == plural and (version is None or v == version) for g, v, p in self.resources
         )
 
 

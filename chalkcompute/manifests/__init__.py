@@ -1,0 +1,1 @@
+"""PURE. A spec to Kubernetes objects; live objects to status and verdicts."""

@@ -1,0 +1,1 @@
+"""ORCHESTRATION. The verbs, over any Cluster."""
