@@ -2,7 +2,7 @@
 
     ChalkError                              exit  1
     ├── SpecError (also ValueError)         exit  2   a description that cannot be; `field` names it
-    ├── ConfigError                         exit  2   a setting that cannot be (environment id, gateway choice)
+    ├── ConfigError                         exit  2   a setting that cannot be
     ├── CapabilityError                     exit  2   what was asked for needs something this cluster lacks
     ├── NotFoundError                       exit  3   no such scaling group, revision, namespace
     ├── ConflictError                       exit  4   exists already, locked, or changed meanwhile
