@@ -1,0 +1,107 @@
+"""When it cannot work, the reason comes at once: the same verdict as text, JSON and exit code."""
+
+from __future__ import annotations
+
+import json
+
+from tests.e2e.harness import IMAGE, Chalk
+
+
+def test_crash_names_exit_code_and_last_lines(chalk: Chalk) -> None:
+    program = "import sys; print('no model at /models/llama3', flush=True); sys.exit(3)"
+    failed = chalk.sg(
+        "create",
+        "--name=crash",
+        f"--image={IMAGE}",
+        "--entrypoint",
+        json.dumps(["python", "-c", program]),
+        code=6,
+    )
+    assert "no model at /models/llama3" in failed.err
+    assert "3" in failed.err
+    group = chalk.sg("get", "crash", "-o", "json").json()
+    assert group["status"] == "Failed"
+    verdict = group["verdict"]
+    assert verdict["cause"] == "CrashLoop"
+    assert verdict["terminal"] is True
+    assert verdict["next"]
+    assert any("no model at /models/llama3" in line for e in verdict["evidence"] for line in e["lines"])
+    assert any(e.get("exit_code") == 3 for e in verdict["evidence"])
+
+
+def test_crash_in_json_mode_is_one_object_on_stderr(chalk: Chalk) -> None:
+    failed = chalk.sg(
+        "create",
+        "--name=crash",
+        f"--image={IMAGE}",
+        "--entrypoint=python,-c,raise SystemExit(7)",
+        "-o",
+        "json",
+        code=6,
+    )
+    error = json.loads([line for line in failed.err.splitlines() if line.startswith("{")][-1])
+    assert error["error"]["exit_code"] == 6
+    assert error["error"]["verdict"]["cause"] == "CrashLoop"
+
+
+def test_program_that_does_not_exist(chalk: Chalk) -> None:
+    failed = chalk.sg("create", "--name=nope", f"--image={IMAGE}", "--entrypoint=no-such-program", code=6)
+    assert "no-such-program" in failed.err
+    assert chalk.sg("get", "nope", "-o", "json").json()["verdict"]["cause"] == "StartError"
+
+
+def test_image_that_cannot_be_pulled(chalk: Chalk) -> None:
+    image = "registry.invalid/team/missing:v1"
+    failed = chalk.sg("create", "--name=pull", f"--image={image}", "--timeout=150", code=6)
+    assert image in failed.err
+    assert chalk.sg("get", "pull", "-o", "json").json()["verdict"]["cause"] == "ImagePull"
+
+
+def test_more_cpu_than_any_node_has(chalk: Chalk) -> None:
+    failed = chalk.serve("huge", "--cpu=4000", "--timeout=20", code=7)
+    assert "cpu" in failed.err
+    assert chalk.sg("get", "huge", "-o", "json").json()["verdict"]["cause"] == "Unschedulable"
+
+
+def test_gpu_type_that_no_node_has(chalk: Chalk) -> None:
+    failed = chalk.serve("gpu", "--gpu=nvidia-no-such-gpu:1", "--timeout=20", code=7)
+    assert "nvidia-no-such-gpu" in failed.err
+    verdict = chalk.sg("get", "gpu", "-o", "json").json()["verdict"]
+    assert verdict["cause"] == "Unschedulable"
+    assert verdict["terminal"] is False
+
+
+def test_nothing_listens_on_the_port(chalk: Chalk) -> None:
+    failed = chalk.serve("deaf", "--port=9999", "--timeout=25", code=7)
+    assert "9999" in failed.err
+    assert chalk.sg("get", "deaf", "-o", "json").json()["verdict"]["cause"] == "NotListening"
+
+
+def test_a_bad_update_leaves_the_old_replicas_serving(chalk: Chalk) -> None:
+    chalk.serve("solid", "--replicas=2")
+    failed = chalk.sg(
+        "create",
+        "--name=solid",
+        f"--image={IMAGE}",
+        "--port=8000",
+        "--replicas=2",
+        "--entrypoint=python,-c,raise SystemExit(9)",
+        code=6,
+    )
+    assert "9" in failed.err
+    group = chalk.sg("get", "solid", "-o", "json").json()
+    assert group["status"] == "Failed"
+    assert group["replicas"]["ready"] == 2
+    chalk.serve("solid", "--replicas=2")
+    assert chalk.sg("get", "solid", "-o", "json").json()["status"] == "Available"
+
+
+def test_no_wait_returns_at_once_and_get_tells_later(chalk: Chalk) -> None:
+    chalk.sg(
+        "create",
+        "--name=later",
+        f"--image={IMAGE}",
+        "--entrypoint=python,-c,raise SystemExit(5)",
+        "--no-wait",
+    )
+    assert chalk.sg("get", "later", "-o", "json").json()["status"] in ("Pending", "Running", "Failed")

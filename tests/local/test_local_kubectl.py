@@ -1,0 +1,170 @@
+"""The real `kubectl` against the embedded cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+CHALK = Path(sys.executable).parent / "chalk"
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("kubectl") is None, reason="kubectl is not on this machine's PATH"
+)
+
+MANIFEST = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {app: web}}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: app
+        image: python:3.12
+        command: [python, -u, -m, http.server, "8000"]
+        ports: [{name: http, containerPort: 8000}]
+        readinessProbe: {tcpSocket: {port: http}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {clusterIP: None, selector: {app: web}, ports: [{name: http, port: 8000}]}
+"""
+
+
+class Kubectl:
+    """`kubectl` with the kubeconfig of a cluster of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("CHALK_")},
+            "HOME": str(home),
+            "CHALK_LOCAL_HOME": str(home / "state"),
+            "KUBECONFIG": str(home / "state" / "kubeconfig"),
+        }
+
+    def chalk(self, *args: str) -> str:
+        return subprocess.run(
+            [str(CHALK), *args], env=self.env, capture_output=True, text=True, check=True, timeout=120
+        ).stdout
+
+    def __call__(self, *args: str, code: int | None = 0, stdin: str | None = None) -> str:
+        done = subprocess.run(
+            ["kubectl", *args],
+            env=self.env,
+            cwd=self.home,
+            input=stdin,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+        assert code is None or done.returncode == code, (
+            f"kubectl {' '.join(args)}\n{done.stdout}\n{done.stderr}"
+        )
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    runner = Kubectl(tmp_path_factory.mktemp("kubectl"))
+    runner.chalk("local", "up")
+    try:
+        yield runner
+    finally:
+        runner.chalk("local", "down")
+
+
+@pytest.fixture(scope="module")
+def web(kubectl: Kubectl) -> Kubectl:
+    assert "created" in kubectl("apply", "--server-side", "-f", "-", stdin=MANIFEST)
+    assert "successfully rolled out" in kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    return kubectl
+
+
+def test_get_draws_the_columns_people_know(web: Kubectl) -> None:
+    header, row = web("get", "deployments").splitlines()[:2]
+    assert header.split() == ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"]
+    assert row.split()[:4] == ["web", "2/2", "2", "2"]
+    pods = web("get", "pods", "-l", "app=web").splitlines()
+    assert pods[0].split() == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
+    assert [line.split()[1:4] for line in pods[1:]] == [["1/1", "Running", "0"]] * 2
+    assert "web" in web("get", "all")
+    assert yaml.safe_load(web("get", "deploy", "web", "-o", "yaml"))["spec"]["replicas"] == 2
+    assert web("get", "nodes", "--no-headers").split()[1] == "Ready"
+
+
+def test_watch_shows_what_is_there(web: Kubectl) -> None:
+    shown = web("get", "pods", "-w", "--request-timeout=2s", code=None)
+    assert shown.count("Running") >= 2
+
+
+def test_describe_tells_events(web: Kubectl) -> None:
+    described = web("describe", "deployment", "web")
+    assert "ScalingReplicaSet" in described
+    pod = web("get", "pods", "-l", "app=web", "-o", "name").split()[0]
+    described = web("describe", pod)
+    for word in ("Scheduled", "Pulled", "Started", "Running"):
+        assert word in described
+
+
+def test_logs(web: Kubectl) -> None:
+    assert "Serving HTTP" in web("logs", "deployment/web")
+
+
+def test_apply_again_changes_nothing_and_diff_is_quiet(web: Kubectl) -> None:
+    before = json.loads(web("get", "deploy", "web", "-o", "json"))["metadata"]["generation"]
+    web("apply", "--server-side", "-f", "-", stdin=MANIFEST)
+    web("diff", "--server-side", "-f", "-", stdin=MANIFEST)
+    assert json.loads(web("get", "deploy", "web", "-o", "json"))["metadata"]["generation"] == before
+    changed = MANIFEST.replace("replicas: 2", "replicas: 3")
+    assert "replicas: 3" in web("diff", "--server-side", "-f", "-", code=1, stdin=changed)
+
+
+def test_client_side_apply(kubectl: Kubectl) -> None:
+    config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: plain}\ndata: {a: '1'}\n"
+    assert "created" in kubectl("apply", "-f", "-", stdin=config)
+    assert "unchanged" in kubectl("apply", "-f", "-", stdin=config)
+    assert "configured" in kubectl("apply", "-f", "-", stdin=config.replace("'1'", "'2'"))
+    assert kubectl("get", "cm", "plain", "-o", "jsonpath={.data.a}") == "2"
+
+
+def test_a_misspelt_field_is_refused(kubectl: Kubectl) -> None:
+    wrong = MANIFEST.replace("replicas: 2", "replica: 2").replace("name: web,", "name: wrong,")
+    assert "replica" in kubectl("apply", "--server-side", "-f", "-", code=1, stdin=wrong)
+
+
+def test_scale_wait_delete(web: Kubectl) -> None:
+    scaled = MANIFEST.replace("name: web", "name: other").replace("app: web", "app: other")
+    web("apply", "-f", "-", stdin=scaled)
+    assert "scaled" in web("scale", "deployment/other", "--replicas=1")
+    assert "condition met" in web("wait", "--for=condition=Available", "deployment/other", "--timeout=60s")
+    assert "deleted" in web("delete", "deployment/other", "--timeout=60s")
+    assert "NotFound" in web("get", "deployment", "other", code=1)
+    assert "deleted" in web("delete", "service", "other")
+
+
+def test_the_rest_of_the_everyday_verbs(web: Kubectl) -> None:
+    assert web("auth", "can-i", "create", "deployments").strip().startswith("yes")
+    resources = web("api-resources")
+    for kind in ("Deployment", "HTTPRoute", "HorizontalPodAutoscaler", "EndpointSlice"):
+        assert kind in resources
+    assert "replicas" in web("explain", "deployment.spec")
+    assert "Server Version" in web("version")
+    assert "annotated" in web("annotate", "deployment", "web", "note=hello")
+    assert "labeled" in web("label", "deployment", "web", "tier=front")
+    assert "restarted" in web("rollout", "restart", "deployment/web")
+    assert "successfully rolled out" in web("rollout", "status", "deployment/web", "--timeout=60s")
