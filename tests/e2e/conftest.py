@@ -111,7 +111,7 @@ def client(kubeconfig: Path, namespace: str, monkeypatch: pytest.MonkeyPatch, ho
 
 @pytest.fixture
 def answer(kubernetes: Kubernetes, namespace: str, client: Any) -> Callable[[str, str], tuple[int, str]]:
-    """GET a path of a group through its gateway where that is reachable from here, else through the API server.
+    """GET a path of a group: by its gateway where that is reachable from here, else by the API server.
 
     The gateway of a cluster that is not ours may stand in a network that this machine does not
     reach; the API server's proxy to a replica is there on every cluster.
