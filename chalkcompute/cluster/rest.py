@@ -236,10 +236,10 @@ class RestCluster:
     ) -> Response:
         return self._transport.send(Request(method, path, query, body, content_type, accept, about))
 
-    def _pages(self, kind: str, namespace: str | None, query: tuple[tuple[str, str], ...]) -> list[Manifest]:
+    def _pages(self, kind: str, namespace: str | None, query: tuple[tuple[str, str], ...]) -> _Objects:
         entry = kind_named(kind)
         about = _about("list", kind, None, namespace)
-        items: list[Manifest] = []
+        items: _Objects = []
         token: str | None = ""
         while token is not None:
             here = (*query, ("continue", token)) if token else query

@@ -1,0 +1,301 @@
+"""Where the settings come from: flags, environment, `.env`, kubeconfig. The only reader of `os.environ`.
+
+Order, the first that says anything wins:
+
+1. arguments (the command line's flags)
+2. `CHALK_*` variables of the environment
+3. the same variables in `.env` of the working folder (or the file `--env-file` names)
+
+and for the cluster itself: `--kubeconfig` / `CHALK_KUBECONFIG`, then `KUBECONFIG` (a list, as kubectl
+reads it) or `~/.kube/config`, then the credentials of the pod we run in, then a local cluster that
+`chalk local up` made.
+
+| variable | meaning |
+|---|---|
+| `CHALK_KUBECONFIG`, `CHALK_CONTEXT` | kubeconfig file and context |
+| `CHALK_NAMESPACE` | Kubernetes namespace; else the context's own, else `default` |
+| `CHALK_ENVIRONMENT` | environment id, first part of every host name |
+| `CHALK_GATEWAY` | `namespace/name` of the Gateway to attach routes to |
+| `CHALK_GATEWAY_DOMAIN` | domain of its wildcard listener, where it cannot be read off the Gateway |
+| `CHALK_LOCAL_HOME` | state folder of the local cluster; `~/.chalk/local` |
+| `CHALK_GPU_NODE_SELECTOR_KEY`, `CHALK_GPU_RESOURCE_NAME` | where they are not GKE's and NVIDIA's |
+| `CHALK_KEDA_NAMESPACE`, `CHALK_KEDA_INTERCEPTOR_SERVICE` | where KEDA's HTTP add-on lives |
+| `CHALK_CA_FILE` | PEM file of the authority that signed the gateway's certificate, for `call()` |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chalkcompute.cluster.kubeconfig import Connection, Context, Kubeconfig, read_kubeconfig
+from chalkcompute.errors import ConfigError, ConnectionConfigError
+
+__all__ = ["Settings", "choose_connection", "load_settings"]
+
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_NO_CLUSTER_HINT = (
+    "start a cluster on this machine with `chalk local up`, or point KUBECONFIG (or `--kubeconfig`) at one"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of one client.
+
+    Attributes:
+        kubeconfig: Files named on purpose (flag or `CHALK_KUBECONFIG`); they must exist.
+        kubeconfig_default: Files of `KUBECONFIG`, else `~/.kube/config`.
+        kubeconfig_required: True when `KUBECONFIG` is set, so that one of its files must exist.
+        context: kubeconfig context, or None for the current one.
+        namespace: Kubernetes namespace, or None for the context's.
+        environment: Environment id, or None to ask the namespace.
+        gateway: `(namespace, name)` of the Gateway, or None to look for it.
+        gateway_domain: Its domain, or None to read it off the Gateway.
+        in_cluster_server: URL of the API server when we run in a pod, or None.
+        service_account: Folder of the pod's credentials.
+        local_kubeconfig: kubeconfig of the local cluster, whether it exists or not.
+        ca_file: PEM file for `call()`, or None.
+        profile: Overrides for `manifests.placement.Profile`, by its field names.
+    """
+
+    kubeconfig: tuple[Path, ...] = ()
+    kubeconfig_default: tuple[Path, ...] = ()
+    kubeconfig_required: bool = False
+    context: str | None = None
+    namespace: str | None = None
+    environment: str | None = None
+    gateway: tuple[str, str] | None = None
+    gateway_domain: str | None = None
+    in_cluster_server: str | None = None
+    service_account: Path = _SERVICE_ACCOUNT
+    local_kubeconfig: Path = Path("kubeconfig")
+    ca_file: Path | None = None
+    profile: Mapping[str, str] = field(default_factory=dict)
+
+
+_PROFILE = {
+    "gpu_node_selector_key": "CHALK_GPU_NODE_SELECTOR_KEY",
+    "gpu_resource_name": "CHALK_GPU_RESOURCE_NAME",
+    "keda_namespace": "CHALK_KEDA_NAMESPACE",
+    "keda_interceptor_service": "CHALK_KEDA_INTERCEPTOR_SERVICE",
+}
+
+
+def load_settings(
+    *,
+    kubeconfig: str | Path | None = None,
+    context: str | None = None,
+    namespace: str | None = None,
+    environment: str | None = None,
+    gateway: str | None = None,
+    gateway_domain: str | None = None,
+    env_file: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    service_account: Path = _SERVICE_ACCOUNT,
+) -> Settings:
+    """Settings from arguments, environment and `.env`; reads no kubeconfig.
+
+    Args:
+        kubeconfig: kubeconfig file, or several joined with the path separator.
+        context: kubeconfig context.
+        namespace: Kubernetes namespace.
+        environment: Environment id.
+        gateway: `namespace/name` of a Gateway.
+        gateway_domain: Domain of its wildcard listener.
+        env_file: File to read instead of `.env` of the working folder; must exist.
+        environ: Environment; the process's own when None.
+        folder: Working folder; the process's own when None.
+        service_account: Folder of the pod's credentials.
+
+    Raises:
+        ConfigError: An env file that cannot be read, a gateway not of the form `namespace/name`.
+    """
+    real = os.environ if environ is None else environ
+    values = {**_env_file(env_file or real.get("CHALK_ENV_FILE"), folder or Path()), **real}
+
+    def setting(argument: str | None, variable: str) -> str | None:
+        return argument or values.get(variable, "").strip() or None
+
+    home = Path(values.get("HOME") or Path.home())
+    explicit = setting(str(kubeconfig) if kubeconfig is not None else None, "CHALK_KUBECONFIG")
+    default = _paths(values.get("KUBECONFIG"), home)
+    local_home = values.get("CHALK_LOCAL_HOME") or None
+    ca_file = setting(None, "CHALK_CA_FILE")
+    return Settings(
+        kubeconfig=_paths(explicit, home),
+        kubeconfig_default=default or (home / ".kube" / "config",),
+        kubeconfig_required=bool(default),
+        context=setting(context, "CHALK_CONTEXT"),
+        namespace=setting(namespace, "CHALK_NAMESPACE"),
+        environment=setting(environment, "CHALK_ENVIRONMENT"),
+        gateway=_gateway(setting(gateway, "CHALK_GATEWAY")),
+        gateway_domain=_domain(setting(gateway_domain, "CHALK_GATEWAY_DOMAIN")),
+        in_cluster_server=_in_cluster_server(values),
+        service_account=service_account,
+        local_kubeconfig=(_expand(local_home, home) if local_home else home / ".chalk" / "local")
+        / "kubeconfig",
+        ca_file=_expand(ca_file, home) if ca_file else None,
+        profile={name: value for name, variable in _PROFILE.items() if (value := setting(None, variable))},
+    )
+
+
+def choose_connection(settings: Settings) -> Connection:
+    """The cluster that these settings mean; reads kubeconfig files, sends nothing.
+
+    Raises:
+        ConnectionConfigError: No cluster is configured, an unknown context, an unreadable file.
+    """
+    if settings.kubeconfig:
+        return _explicit(settings)
+    config = read_kubeconfig(settings.kubeconfig_default)
+    if settings.kubeconfig_required and not config.files:
+        raise ConnectionConfigError(
+            f"KUBECONFIG names {_listed(settings.kubeconfig_default)}, which does not exist",
+            hint=f"unset KUBECONFIG or correct it; {_NO_CLUSTER_HINT}",
+        )
+    local = read_kubeconfig((settings.local_kubeconfig,))
+    if settings.context is not None:
+        if settings.context in config.contexts:
+            return _from_context(config, settings.context)
+        if settings.context in local.contexts:
+            return _local(settings, local)
+        raise _unknown_context(settings.context, [*config.contexts, *local.contexts])
+    if config.current is not None:
+        return _from_context(config, config.current)
+    if config.contexts:
+        raise ConnectionConfigError(
+            f"{_listed(config.files)} has no current context",
+            hint=f"choose one with `--context`: {', '.join(config.contexts)}",
+        )
+    if settings.in_cluster_server is not None and (settings.service_account / "token").is_file():
+        return _in_cluster(settings, settings.in_cluster_server)
+    if local.contexts:
+        return _local(settings, local)
+    raise ConnectionConfigError("no Kubernetes cluster is configured", hint=_NO_CLUSTER_HINT)
+
+
+def _explicit(settings: Settings) -> Connection:
+    config = read_kubeconfig(settings.kubeconfig)
+    if not config.files:
+        raise ConnectionConfigError(
+            f"the kubeconfig {_listed(settings.kubeconfig)} does not exist", hint=_NO_CLUSTER_HINT
+        )
+    name = settings.context or config.current
+    if name is None:
+        raise ConnectionConfigError(
+            f"{_listed(config.files)} has no current context",
+            hint=f"choose one with `--context`: {', '.join(config.contexts) or 'it has none'}",
+        )
+    return _from_context(config, name)
+
+
+def _from_context(config: Kubeconfig, name: str) -> Connection:
+    context = config.contexts.get(name)
+    if context is None:
+        raise _unknown_context(name, list(config.contexts))
+    return _connection(config, context)
+
+
+def _connection(config: Kubeconfig, context: Context) -> Connection:
+    if context.server is None:
+        raise ConnectionConfigError(
+            f"the context `{context.name}` of {_listed(config.files)} names a cluster without a server",
+            hint="correct the kubeconfig, or choose another context with `--context`",
+        )
+    return Connection(
+        server=context.server,
+        context=context.name,
+        namespace=context.namespace,
+        files=config.files,
+        context_name=context.name,
+        proxy_url=context.proxy_url,
+    )
+
+
+def _local(settings: Settings, config: Kubeconfig) -> Connection:
+    name = settings.context or config.current or next(iter(config.contexts))
+    found = _from_context(config, name)
+    return Connection(
+        server=found.server,
+        context="local",
+        namespace=found.namespace,
+        source="local",
+        files=found.files,
+        context_name=found.context_name,
+    )
+
+
+def _in_cluster(settings: Settings, server: str) -> Connection:
+    try:
+        namespace = (settings.service_account / "namespace").read_text(encoding="utf-8").strip() or None
+    except OSError:
+        namespace = None  # an old or trimmed token mount; `default` is then as good as any
+    return Connection(server=server, context="in-cluster", namespace=namespace, source="in-cluster")
+
+
+def _unknown_context(name: str, known: list[str]) -> ConnectionConfigError:
+    return ConnectionConfigError(
+        f"there is no kubeconfig context `{name}`",
+        hint=f"there are: {', '.join(known)}" if known else _NO_CLUSTER_HINT,
+    )
+
+
+def _env_file(named: str | Path | None, folder: Path) -> dict[str, str]:
+    path = Path(named) if named is not None else folder / ".env"
+    if named is None and not path.is_file():
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"cannot read the env file `{path}`: {reason}") from error
+    from io import StringIO
+
+    from dotenv import dotenv_values
+
+    return {key: value for key, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
+
+
+def _in_cluster_server(values: Mapping[str, str]) -> str | None:
+    host, port = values.get("KUBERNETES_SERVICE_HOST"), values.get("KUBERNETES_SERVICE_PORT")
+    if not host or not port:
+        return None
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def _gateway(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    namespace, slash, name = text.partition("/")
+    if not slash or not namespace or not name or "/" in name:
+        raise ConfigError(
+            f"gateway `{text}` is not of the form `namespace/name`",
+            hint="`kubectl get gateways -A` lists them",
+        )
+    return namespace, name
+
+
+def _domain(text: str | None) -> str | None:
+    if text is None:
+        return None
+    domain = text.removeprefix("*.").rstrip(".").lower()
+    labels = domain.split(".")
+    if not all(label.replace("-", "").isalnum() and label.isascii() and len(label) <= 63 for label in labels):
+        raise ConfigError(f"gateway domain `{text}` is not a DNS name", hint="for example `gw.example.com`")
+    return domain
+
+
+def _paths(text: str | None, home: Path) -> tuple[Path, ...]:
+    return tuple(_expand(part, home) for part in (text or "").split(os.pathsep) if part)
+
+
+def _expand(text: str, home: Path) -> Path:
+    return home / text[2:] if text.startswith("~/") else Path(text)
+
+
+def _listed(paths: tuple[Path, ...]) -> str:
+    return ", ".join(f"`{path}`" for path in paths)
