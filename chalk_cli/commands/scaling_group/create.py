@@ -1,0 +1,76 @@
+"""`chalk scaling-group create`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import click
+
+from chalk_cli.context import CliContext, pass_cli
+from chalk_cli.options import OUTPUT_FORMATS, output_options, verb_options
+from chalk_cli.params import Duration
+from chalk_cli.progress import show_progress
+from chalk_cli.spec_options import DescribingCommand, build_spec, spec_options
+
+__all__ = ["create_command"]
+
+
+@click.command("create", cls=DescribingCommand)
+@spec_options
+@click.option(
+    "--wait/--no-wait", default=True, show_default=True, help="Wait until every replica serves, or a verdict."
+)
+@click.option(
+    "--timeout", type=Duration(), default=300.0, show_default="5m", help="How long to wait: `90`, `5m`."
+)
+@click.option("--no-update", is_flag=True, help="Refuse if a group of that name exists.")
+@click.option("--dry-run", is_flag=True, help="Let the server check everything, and write nothing.")
+@output_options(*OUTPUT_FORMATS)
+@verb_options
+@pass_cli
+@click.pass_context
+def create_command(
+    ctx: click.Context,
+    cli: CliContext,
+    /,
+    *,
+    wait: bool,
+    timeout: float,
+    no_update: bool,
+    dry_run: bool,
+    output: str,
+    table_format: str | None = None,
+    **flags: Any,
+) -> None:
+    """Create a scaling group, or update it to a new revision if the name exists.
+
+    Success means that it serves: every replica of this revision is ready and the route is accepted.
+    """
+    spec = build_spec(ctx, flags)
+    client = cli.client(gateway=flags["gateway"], gateway_domain=flags["gateway_domain"])
+    target = cli.announce(client)
+
+    from chalk_cli.commands.scaling_group.present import write_group
+    from chalk_cli.views import action_line
+
+    with show_progress(cli) as on_progress:
+        result = client.create_scaling_group(
+            spec, update=not no_update, dry_run=dry_run, on_progress=on_progress
+        )
+    for warning in result.warnings:
+        cli.talk(f"warning: {warning}")
+    line = action_line(result, dry_run=dry_run)
+    if output in ("table", "wide"):
+        click.echo(line)
+    else:
+        cli.talk(line)
+    if wait and not dry_run:
+        cli.interrupted = (
+            f"`{spec.name}` goes on by itself; look at it with `chalk scaling-group get {spec.name}`"
+        )
+        with show_progress(cli) as on_progress:
+            info = client.wait_scaling_group(spec.name, timeout=timeout, on_progress=on_progress)
+        result = dataclasses.replace(result, info=info)
+    data = {**result.to_dict(), "dry_run": dry_run, "target": dataclasses.asdict(target)}
+    write_group(result.info, output, table_format, data=data)

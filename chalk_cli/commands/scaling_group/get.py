@@ -1,0 +1,42 @@
+"""`chalk scaling-group get`."""
+
+from __future__ import annotations
+
+import click
+
+from chalk_cli.context import CliContext, pass_cli
+from chalk_cli.options import (
+    OUTPUT_FORMATS,
+    id_option,
+    name_argument,
+    name_or_id,
+    output_options,
+    verb_options,
+)
+
+__all__ = ["get_command"]
+
+
+@click.command("get")
+@name_argument
+@id_option
+@output_options(*OUTPUT_FORMATS)
+@verb_options
+@pass_cli
+def get_command(
+    cli: CliContext,
+    /,
+    *,
+    name_positional: str | None,
+    name_option: str | None,
+    id_option: str | None,
+    output: str,
+    table_format: str | None,
+) -> None:
+    """Show one scaling group: spec, replicas, tags, Web URL, and why it is not available if it is not."""
+    name, group_id = name_or_id(name_positional, name_option, id_option)
+    group = cli.client().get_scaling_group(name, id=group_id)
+
+    from chalk_cli.commands.scaling_group.present import write_group
+
+    write_group(group, output, table_format)

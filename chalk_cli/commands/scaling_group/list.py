@@ -1,0 +1,61 @@
+"""`chalk scaling-group list`."""
+
+from __future__ import annotations
+
+import click
+
+from chalk_cli.context import CliContext, pass_cli
+from chalk_cli.options import OUTPUT_FORMATS, output_options, verb_options
+from chalk_cli.params import Lines
+
+__all__ = ["list_command"]
+
+
+@click.command("list")
+@click.option("--all", "include_deleted", is_flag=True, help="Deleted groups too.")
+@click.option(
+    "-l",
+    "--selector",
+    type=Lines(),
+    multiple=True,
+    metavar="K=V,...",
+    help="Only groups with these tags.  [repeatable]",
+)
+@output_options(*OUTPUT_FORMATS)
+@verb_options
+@pass_cli
+def list_command(
+    cli: CliContext,
+    /,
+    *,
+    include_deleted: bool,
+    selector: tuple[str, ...],
+    output: str,
+    table_format: str | None,
+) -> None:
+    """List the scaling groups of the environment."""
+    tags: dict[str, str] = {}
+    if selector:
+        from chalkcompute.spec.parse import parse_tags
+
+        for text in selector:
+            tags |= parse_tags(text)
+    response = cli.client().list_scaling_groups(include_deleted=include_deleted, tags=tags or None)
+    groups = response.scaling_groups
+
+    from chalk_cli.output import write_json, write_lines, write_rows, write_yaml
+    from chalk_cli.views import list_table
+
+    if output == "json":
+        write_json(response.to_dict())
+    elif output == "yaml":
+        write_yaml([response.to_dict()])
+    elif output == "name":
+        write_lines(group.name for group in groups)
+    elif output == "url":
+        write_lines(group.web_url for group in groups if group.web_url)
+    elif groups:
+        headers, rows = list_table(groups, wide=output == "wide")
+        write_rows(headers, rows, table_format)
+    else:
+        cli.talk("no scaling groups here; `chalk scaling-group create --help` says how to make one")

@@ -1,0 +1,130 @@
+"""Errors as people and programs read them: text or one JSON object on stderr, and an exit code."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chalk_cli.text import printable, verdict_evidence
+from chalkcompute.errors import ChalkError, DeployFailedError, SpecError, WaitTimeoutError
+
+if TYPE_CHECKING:
+    from chalk_cli.context import CliContext
+
+__all__ = ["report"]
+
+INTERRUPTED_EXIT = 130  # 128 + SIGINT
+BUG_EXIT = 1
+
+
+def report(error: Exception, context: CliContext) -> int:
+    """Write the error to stderr.
+
+    Args:
+        error: What a command raised.
+        context: Tells the output format.
+
+    Returns:
+        The exit code.
+    """
+    if not isinstance(error, (ChalkError, click.ClickException, click.Abort)):
+        if context.environ.get("CHALK_TRACEBACK"):
+            click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+        error = _UnexpectedError(error)
+    if context.json:
+        click.echo(json.dumps({"schema": 1, "error": _as_json(error, context)}, ensure_ascii=False), err=True)
+    elif isinstance(error, click.UsageError):
+        error.show()
+    else:
+        _show(error, context)
+    return _exit_code(error)
+
+
+class _UnexpectedError(ChalkError):
+    """An exception that nobody meant to reach the command line."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"unexpected {type(error).__name__}: {error}",
+            hint="this is a bug in chalk; set CHALK_TRACEBACK=1 and run it again to see where it comes from",
+        )
+        self.__cause__ = error
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, click.Abort):
+        return INTERRUPTED_EXIT
+    return int(getattr(error, "exit_code", BUG_EXIT))
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, click.Abort):
+        return "interrupted"
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    message = str(getattr(error, "message", error))
+    if isinstance(error, SpecError):
+        flag = FLAGS.get(error.field, f"--{error.field.replace('_', '-')}")
+        if flag not in message:
+            return f"{flag}: {message}"
+    return message
+
+
+FLAGS = {
+    "target_cpu_utilization_percentage": "--target-cpu",
+    "scaling_interval_seconds": "--scaling-interval",
+    "shutdown_delay_seconds": "--shutdown-delay",
+    "readiness_probe": "--readiness-path",
+}
+"""Fields of the spec whose flag is not the field's own name."""
+
+
+def _hint(error: Exception, context: CliContext) -> str | None:
+    if isinstance(error, click.Abort):
+        return context.interrupted
+    if isinstance(error, click.UsageError):
+        return f"see `{error.ctx.command_path} --help`" if error.ctx else "see `chalk --help`"
+    hint = getattr(error, "hint", None)
+    if hint is None and isinstance(error, (DeployFailedError, WaitTimeoutError)) and error.verdict:
+        hint = error.verdict.next
+    return hint
+
+
+def _as_json(error: Exception, context: CliContext) -> dict[str, Any]:
+    kind = type(error).__name__
+    out: dict[str, Any] = {
+        "type": {"_UnexpectedError": "InternalError", "Abort": "Interrupted"}.get(kind, kind),
+        "message": _message(error),
+        "hint": _hint(error, context),
+        "exit_code": _exit_code(error),
+    }
+    for name in ("field", "status", "reason", "kind", "name", "namespace"):
+        value = getattr(error, name, None)
+        if isinstance(error, ChalkError) and isinstance(value, (str, int)):
+            out[name] = value
+    if isinstance(error, click.BadParameter) and error.param is not None and error.param.name:
+        out["field"] = error.param.name
+    if isinstance(error, (DeployFailedError, WaitTimeoutError)):
+        out["verdict"] = error.verdict.to_dict() if error.verdict else None
+        out["scaling_group"] = error.info.to_dict()
+    return out
+
+
+def _show(error: Exception, context: CliContext) -> None:
+    click.echo(f"Error: {printable(_message(error))}", err=True)
+    if isinstance(error, (DeployFailedError, WaitTimeoutError)) and error.verdict:
+        if error.verdict.message not in _message(error):
+            click.echo(f"cause: {printable(error.verdict.message)}", err=True)
+        for line in verdict_evidence(error.verdict):
+            click.echo(f"  {line}", err=True)
+    if context.verbose:
+        cause = error.__cause__
+        while cause is not None:
+            click.echo(f"caused by: {type(cause).__name__}: {printable(str(cause))}", err=True)
+            cause = cause.__cause__
+    hint = _hint(error, context)
+    if hint:
+        click.echo(f"\nhint: {printable(hint)}", err=True)

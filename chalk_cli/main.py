@@ -1,0 +1,131 @@
+"""The root command, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chalk_cli.context import CliContext
+from chalk_cli.lazy import LazyGroup
+from chalk_cli.options import root_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["cli", "main"]
+
+SIGPIPE_EXIT = 141  # 128 + SIGPIPE: what the shell reports of any program whose reader went away
+
+
+class _OutputClosedError(Exception):
+    """The reader of stdout went away (`chalk … | head`); not an OSError, which click would take itself."""
+
+
+class RootGroup(LazyGroup):
+    """Turns whatever a command raises into a message on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command and flush, so that a closed pipe is noticed here."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise _OutputClosedError from error
+        return result
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """As click's own, but every exception ends in `chalk_cli.failures`."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        cli_context = extra.setdefault("obj", None) or CliContext()
+        extra["obj"] = cli_context
+        cli_context.json = wants_json(arguments, cli_context.environ)
+        try:
+            code = super().main(arguments, prog_name or "chalk", complete_var, standalone_mode=False, **extra)
+        except _OutputClosedError:
+            # The interpreter flushes stdout once more on its way out; give it somewhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(SIGPIPE_EXIT)
+        except Exception as error:
+            from chalk_cli.failures import report
+
+            sys.exit(report(error, cli_context))
+        if standalone_mode:
+            sys.exit(code if isinstance(code, int) else 0)
+        return code
+
+
+def wants_json(arguments: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Whether the output format is JSON, found without parsing, since parsing itself may be what fails."""
+    found = environ.get("CHALK_OUTPUT", "")
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            break
+        if word.startswith("--"):
+            if word == "--output":
+                found = next(words, "")
+            elif word.startswith("--output="):
+                found = word.removeprefix("--output=")
+        elif word.startswith("-"):
+            flags, is_output, rest = word[1:].partition("o")
+            if is_output and set(flags) <= set("qv"):
+                found = rest.removeprefix("=") or next(words, "")
+    return found == "json"
+
+
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"chalk {version('chalk-scaling-groups')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=RootGroup,
+    lazy={
+        "scaling-group": "chalk_cli.commands.scaling_group:scaling_group",
+        "local": "chalk_cli.commands.local:local",
+    },
+    aliases={"sg": "scaling-group"},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "CHALK",
+        "max_content_width": 100,
+    },
+)
+@root_options
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    allow_from_autoenv=False,
+    help="Show the version and exit.",
+)
+def cli() -> None:
+    """Replicated HTTPS services on Kubernetes: this image, N times, behind one URL.
+
+    A cluster is a kubeconfig context. Without one, `chalk local up` starts a cluster on this machine.
+    """
+
+
+def main() -> None:
+    """The `chalk` program."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A terminal that cannot show `–` gets `\u2013`, not a crash.
+            stream.reconfigure(errors="backslashreplace")
+    cli()

@@ -1,0 +1,156 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from chalk_cli.context import CliContext
+from chalk_cli.params import TableFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "OUTPUT_FORMATS",
+    "id_option",
+    "name_argument",
+    "name_or_id",
+    "one_name",
+    "output_options",
+    "root_options",
+    "verb_options",
+]
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+OUTPUT_FORMATS = ("table", "wide", "json", "yaml", "name", "url")
+
+_CLUSTER_OPTIONS = (
+    (("--context",), "CHALK_CONTEXT", "NAME", "Context of the kubeconfig."),
+    (("--kubeconfig",), "CHALK_KUBECONFIG", "FILE", "Kubeconfig file."),
+    (
+        ("-n", "--namespace"),
+        "CHALK_NAMESPACE",
+        "NS",
+        "Kubernetes namespace; one namespace is one environment.",
+    ),
+    (("--environment",), "CHALK_ENVIRONMENT", "ID", "Environment id, the first part of every host name."),
+    (("--env-file",), "CHALK_ENV_FILE", "FILE", "File of CHALK_* settings instead of ./.env."),
+)
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Keep a cluster option; one given after the verb comes later and so wins over one before it."""
+    if value is not None and param.name is not None:
+        ctx.ensure_object(CliContext).options[param.name] = value
+
+
+def _set_flag(ctx: click.Context, param: click.Parameter, value: bool | None) -> None:
+    if value and param.name is not None:
+        setattr(ctx.ensure_object(CliContext), param.name, True)
+
+
+def _global_options(command: F, *, from_environment: bool) -> F:
+    """The global options; only those of the root command read the environment, so that a flag always wins."""
+    flags = (("-v", "--verbose", "Say more about what happens."), ("-q", "--quiet", "Errors only."))
+    for short, long, text in flags:
+        command = click.option(
+            short,
+            long,
+            is_flag=True,
+            default=None,
+            expose_value=False,
+            callback=_set_flag,
+            help=text,
+            envvar=f"CHALK_{long[2:].upper()}" if from_environment else None,
+            show_envvar=from_environment,
+            allow_from_autoenv=False,
+        )(command)
+    for names, variable, metavar, text in reversed(_CLUSTER_OPTIONS):
+        command = click.option(
+            *names,
+            metavar=metavar,
+            expose_value=False,
+            callback=_remember,
+            help=text,
+            envvar=variable if from_environment else None,
+            show_envvar=from_environment,
+            allow_from_autoenv=False,
+        )(command)
+    return command
+
+
+def root_options(command: F) -> F:
+    """The global options on `chalk` itself, with their environment variables."""
+    return _global_options(command, from_environment=True)
+
+
+def verb_options(command: F) -> F:
+    """The global options after the verb, where people type them."""
+    return _global_options(command, from_environment=False)
+
+
+def output_options(*formats: str, draws_tables: bool = True) -> Callable[[F], F]:
+    """`-o/--output` with these formats, the first being the default, and `--table-format`."""
+
+    def decorate(command: F) -> F:
+        if draws_tables:
+            command = click.option(
+                "--table-format",
+                type=TableFormat(),
+                envvar="CHALK_TABLE_FORMAT",
+                help="How tables are drawn: a format name of tabulate, such as plain, simple or github.",
+            )(command)
+        return click.option(
+            "-o",
+            "--output",
+            type=click.Choice(formats),
+            default=formats[0],
+            show_default=True,
+            envvar="CHALK_OUTPUT" if formats == OUTPUT_FORMATS else None,
+            help="Output format.",
+        )(command)
+
+    return decorate
+
+
+def name_argument(command: F) -> F:
+    """`[NAME]` and `--name`, which mean the same."""
+    command = click.option("--name", "name_option", metavar="NAME", help="Name of the scaling group.")(
+        command
+    )
+    return click.argument("name_positional", metavar="[NAME]", required=False)(command)
+
+
+def one_name(positional: str | None, option: str | None) -> str | None:
+    """The name from either place.
+
+    Raises:
+        click.UsageError: If the two differ.
+    """
+    if positional is not None and option is not None and positional != option:
+        raise click.UsageError(f"two names were given, `{positional}` and `--name={option}`; give one")
+    return option if option is not None else positional
+
+
+def id_option(command: F) -> F:
+    """`--id`, instead of a name."""
+    return click.option("--id", "id_option", metavar="UUID", help="Id of the scaling group.")(command)
+
+
+def name_or_id(
+    positional: str | None, option: str | None, group_id: str | None
+) -> tuple[str | None, str | None]:
+    """The name, or the id.
+
+    Raises:
+        click.UsageError: If neither or both were given.
+    """
+    name = one_name(positional, option)
+    if name is None and group_id is None:
+        raise click.UsageError("say which one: `--name=X`, one positional argument, or `--id`")
+    if name is not None and group_id is not None:
+        raise click.UsageError("both a name and `--id` were given; give one")
+    return name, group_id

@@ -1,0 +1,53 @@
+"""Kinds of values on the command line."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import click
+
+if TYPE_CHECKING:
+    TextType = click.ParamType[str]
+    SecondsType = click.ParamType[float]
+else:  # generic since click 8.2; older ones cannot be subscripted
+    TextType = SecondsType = click.ParamType
+
+__all__ = ["Duration", "Lines", "TableFormat"]
+
+
+class Lines(TextType):
+    """Text; several in one environment variable are separated by newlines, since values have spaces."""
+
+    name = "text"
+    envvar_list_splitter = "\n"
+
+
+class TableFormat(TextType):
+    """A format name of tabulate, which is imported only when one is given."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse a name that tabulate does not know."""
+        from tabulate import tabulate_formats
+
+        if value not in tabulate_formats:
+            self.fail(f"`{value}` is not one of {', '.join(sorted(tabulate_formats))}", param, ctx)
+        return str(value)
+
+
+class Duration(SecondsType):
+    """Seconds, or a number with a unit: `90`, `90s`, `5m`, `1h`."""
+
+    name = "seconds"
+    units: ClassVar = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds as a float."""
+        if isinstance(value, (int, float)):
+            return float(value)
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value), re.ASCII)
+        if match is None:
+            self.fail(f"`{value}` is not a duration; write seconds, or `90s`, `5m`, `1h`", param, ctx)
+        return float(match[1]) * self.units[match[2]]

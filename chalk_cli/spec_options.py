@@ -1,0 +1,212 @@
+"""The flags that describe a scaling group, and the spec they make: shared by `create` and `manifests`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from chalk_cli.options import name_argument, one_name
+from chalk_cli.params import Lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from chalkcompute import ScalingGroupSpec
+
+__all__ = ["DescribingCommand", "build_spec", "spec_options"]
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class DescribingCommand(click.Command):
+    """A command that takes the replica's command line after `--`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Cut off what follows the first `--`, so that it is never taken for a name."""
+        if "--" in args:
+            cut = args.index("--")
+            tail = args[cut + 1 :]
+            if not tail:
+                raise click.UsageError("`--` needs a command after it", ctx=ctx)
+            args = args[:cut]
+            ctx.meta["chalk.command"] = tuple(tail)
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Say that a command may follow."""
+        return [*super().collect_usage_pieces(ctx), "[-- COMMAND [ARG]...]"]
+
+
+def _option(*names: str, **attrs: Any) -> Callable[[F], F]:
+    return click.option(*names, **attrs)
+
+
+_SPEC_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    _option("--image", required=True, metavar="REF", help="Image reference, such as `python:3.12`."),
+    _option("--port", type=int, default=8080, show_default=True, help="Port that the replicas listen on."),
+    _option("--replicas", type=int, metavar="N", help="Fixed number of replicas: minimum and maximum."),
+    _option("--min-replicas", type=int, metavar="N", help="Lower bound of the autoscaler.  [default: 1]"),
+    _option("--max-replicas", type=int, metavar="N", help="Upper bound of the autoscaler.  [default: 1]"),
+    _option(
+        "--target-cpu",
+        type=int,
+        metavar="PERCENT",
+        help="CPU utilization, in percent of the request, to aim at.",
+    ),
+    _option(
+        "--cpu", metavar="QUANTITY", help="CPU request and limit: `4`, `500m`.  [default: 100m, limit 1]"
+    ),
+    _option(
+        "--memory",
+        metavar="QUANTITY",
+        help="Memory request and limit: `8Gi`.  [default: 256Mi, limit 1Gi]",
+    ),
+    _option("--gpu", metavar="[TYPE:]COUNT", help="GPUs: `nvidia-l4:1`, or `1` for any type."),
+    _option("--tags", metavar="K=V,...", help="Tags, comma-separated; a value with a comma in CSV quotes."),
+    _option("--tag", type=Lines(), multiple=True, metavar="K=V", help="One tag.  [repeatable]"),
+    _option(
+        "--entrypoint",
+        metavar="ARG,...",
+        help="Replaces the image's entrypoint: comma-separated with CSV quotes, or a JSON array.",
+    ),
+    _option(
+        "-e", "--env", type=Lines(), multiple=True, metavar="K=V", help="Environment variable.  [repeatable]"
+    ),
+    _option(
+        "--env-from-file",
+        type=click.Path(exists=True, dir_okay=False),
+        multiple=True,
+        metavar="FILE",
+        help="Environment variables from a dotenv file; `--env` wins.  [repeatable]",
+    ),
+    _option(
+        "--readiness-path", metavar="PATH", help="HTTP path that answers 2xx or 3xx when a replica can serve."
+    ),
+    _option(
+        "--shutdown-delay",
+        type=int,
+        metavar="SECONDS",
+        help="How long a replica keeps serving on its way out.",
+    ),
+    _option(
+        "--scaling-interval", type=int, metavar="SECONDS", help="The autoscaler takes one step in this time."
+    ),
+    _option("--gateway", metavar="NS/NAME", envvar="CHALK_GATEWAY", help="Gateway to route through."),
+    _option(
+        "--gateway-domain",
+        metavar="DOMAIN",
+        envvar="CHALK_GATEWAY_DOMAIN",
+        help="Domain under which host names are made.",
+    ),
+)
+
+
+def spec_options(command: F) -> F:
+    """All flags that describe a group."""
+    for option in reversed(_SPEC_OPTIONS):
+        command = option(command)
+    return name_argument(command)
+
+
+def build_spec(ctx: click.Context, flags: dict[str, Any]) -> ScalingGroupSpec:
+    """The spec that the flags describe.
+
+    Raises:
+        click.UsageError: If flags contradict each other or the name is missing.
+        chalkcompute.errors.SpecError: If a value cannot be.
+    """
+    name = one_name(flags["name_positional"], flags["name_option"])
+    if name is None:
+        raise click.UsageError("a name is missing; give `--name=X` or one positional argument", ctx=ctx)
+    low, high = _replica_range(flags)
+
+    from chalkcompute import ReadinessProbe, ScalingGroupSpec
+
+    path = flags["readiness_path"]
+    return ScalingGroupSpec(
+        name=name,
+        image=flags["image"],
+        port=flags["port"],
+        min_replicas=low,
+        max_replicas=high,
+        target_cpu_utilization_percentage=flags["target_cpu"],
+        scaling_interval_seconds=flags["scaling_interval"],
+        shutdown_delay_seconds=flags["shutdown_delay"],
+        cpu=flags["cpu"],
+        memory=flags["memory"],
+        gpu=flags["gpu"],
+        env=_env(flags["env"], flags["env_from_file"]),
+        tags=_tags(flags["tags"], flags["tag"]),
+        entrypoint=_entrypoint(flags["entrypoint"], ctx.meta.get("chalk.command")),
+        readiness_probe=ReadinessProbe.http(path) if path is not None else None,
+    )
+
+
+def _replica_range(flags: dict[str, Any]) -> tuple[int, int]:
+    fixed, low, high = flags["replicas"], flags["min_replicas"], flags["max_replicas"]
+    if fixed is not None:
+        if low is not None or high is not None:
+            raise click.UsageError(
+                "`--replicas` sets a fixed count; use it without `--min-replicas` and `--max-replicas`"
+            )
+        return fixed, fixed
+    return (1 if low is None else low), (1 if high is None else high)
+
+
+def _tags(joined: str | None, single: Sequence[str]) -> dict[str, str]:
+    from chalkcompute.spec.parse import parse_tag, parse_tags
+
+    tags = parse_tags(joined) if joined is not None else {}
+    return _merge("--tag", tags, [parse_tag(text) for text in single])
+
+
+def _env(single: Sequence[str], files: Sequence[str]) -> dict[str, str]:
+    from pathlib import Path
+
+    from chalkcompute.spec.parse import parse_env
+
+    env: dict[str, str] = {}
+    for file in files:
+        env.update(_dotenv(Path(file)))
+    return {**env, **_merge("--env", {}, [parse_env(text) for text in single])}
+
+
+def _merge(flag: str, into: dict[str, str], pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    for key, value in pairs:
+        if key in into:
+            raise click.UsageError(f"`{key}` is given twice; give it once with `{flag}`")
+        into[key] = value
+    return into
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    """Variables of a dotenv file, taken literally: no `${…}` is expanded."""
+    from dotenv.parser import parse_stream
+
+    values: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8") as stream:
+            bindings = list(parse_stream(stream))
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"`--env-from-file`: cannot read `{path}`: {error}") from error
+    for binding in bindings:
+        if binding.error or (binding.key is not None and binding.value is None):
+            # The text may be a secret, so only its place is named.
+            raise click.UsageError(
+                f"`--env-from-file`: `{path}` line {binding.original.line} is not `KEY=VALUE`"
+            )
+        if binding.key is not None and binding.value is not None:
+            values[binding.key] = binding.value
+    return values
+
+
+def _entrypoint(joined: str | None, tail: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if joined is not None and tail is not None:
+        raise click.UsageError("both `--entrypoint` and a command after `--` were given; give one")
+    if joined is None:
+        return tail
+    from chalkcompute.spec.parse import parse_entrypoint
+
+    return parse_entrypoint(joined)
