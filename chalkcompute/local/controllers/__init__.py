@@ -1,0 +1,56 @@
+"""The controllers of the embedded cluster: each a pure reconcile and a thin shell over `ports.Api`.
+
+    deployment, rollout, scaling, deployment_status   Deployments make ReplicaSets
+    replicaset                                        ReplicaSets make Pods
+    scheduler, scheduling                             Pods get the Node
+    node                                              this machine as a Node
+    endpointslice                                     Services get addresses
+    garbage, namespace                                what goes, and what goes with it
+    events                                            what happened, for people
+
+`controller` and `workqueue` run them; `actions` says and does what they decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from chalkcompute.local.controllers.controller import Clock, Controller, run_controller
+from chalkcompute.local.controllers.deployment import DeploymentController
+from chalkcompute.local.controllers.endpointslice import EndpointSliceController
+from chalkcompute.local.controllers.events import EventPruner, EventRecorder
+from chalkcompute.local.controllers.garbage import GarbageCollector
+from chalkcompute.local.controllers.namespace import NamespaceController
+from chalkcompute.local.controllers.node import NodeController, NodeFacts, this_machine
+from chalkcompute.local.controllers.replicaset import ReplicaSetController
+from chalkcompute.local.controllers.scheduler import Scheduler
+from chalkcompute.local.ports import Api
+
+__all__ = ["EventRecorder", "NodeFacts", "run_controllers", "this_machine"]
+
+
+async def run_controllers(api: Api, *, node: NodeFacts, clock: Clock) -> None:
+    """Register the Node and run every controller until cancelled.
+
+    A reconcile that raises is logged and tried again with back-off; none ends this.
+
+    Args:
+        api: The API server from the inside.
+        node: What to say of this machine.
+        clock: The time, in UTC.
+    """
+    nodes = NodeController(api, node, clock)
+    nodes.register()
+    controllers: tuple[Controller, ...] = (
+        nodes,
+        NamespaceController(api),
+        GarbageCollector(api),
+        DeploymentController(api, EventRecorder(api, "deployment-controller", clock=clock), clock),
+        ReplicaSetController(api, EventRecorder(api, "replicaset-controller", clock=clock), clock),
+        Scheduler(api, EventRecorder(api, "default-scheduler", node.name, clock=clock), clock),
+        EndpointSliceController(api, clock),
+        EventPruner(api, clock),
+    )
+    async with asyncio.TaskGroup() as group:
+        for controller in controllers:
+            group.create_task(run_controller(api, controller), name=controller.name)

@@ -1,0 +1,125 @@
+"""The shell around a reconcile: watches kinds, queues keys, retries what failed.
+
+`Api` calls are synchronous over the live store, and one worker runs one `sync` at a time, without
+awaiting inside it. So a sync always reads its own writes and those of every other controller: the
+expectations that Kubernetes' controllers keep against stale caches are not needed here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+from chalkcompute.local.apimachinery.status import StatusError
+from chalkcompute.local.controllers.objects import Key
+from chalkcompute.local.controllers.workqueue import WorkQueue
+from chalkcompute.local.ports import Api, Change, Manifest
+
+__all__ = ["Clock", "Controller", "find", "run_controller", "run_once"]
+
+Clock: TypeAlias = Callable[[], datetime]
+
+RESYNC_SECONDS = 600.0  # a safety net only: changes are not lost inside one process
+_RESTART_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Controller(Protocol):
+    """One kind of reconcile."""
+
+    @property
+    def name(self) -> str:
+        """For the log."""
+        ...
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds whose changes matter."""
+        ...
+
+    def keys(self, change: Change) -> Iterable[Key]:
+        """What to look at because of a change."""
+        ...
+
+    def sync(self, key: Key) -> float | None:
+        """Observe, reconcile, act. Returns in how many seconds to look again, or None."""
+        ...
+
+
+def find(api: Api, kind: str, key: Key) -> Manifest | None:
+    """The object, or None when there is none."""
+    try:
+        return api.get(kind, key[1], key[0])
+    except StatusError as error:
+        if error.code == 404:
+            return None
+        raise
+
+
+async def run_controller(api: Api, controller: Controller, *, resync: float = RESYNC_SECONDS) -> None:
+    """Run until cancelled. What a sync raises is logged and tried again, never ends it."""
+    queue = WorkQueue()
+    tasks = [
+        asyncio.create_task(work, name=f"{controller.name}: {part}")
+        for part, work in (
+            ("watch", _watch(api, controller, queue)),
+            ("work", _work(controller, queue)),
+            ("resync", _resync(api, controller, queue, resync)),
+        )
+    ]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        queue.close()
+
+
+async def _watch(api: Api, controller: Controller, queue: WorkQueue) -> None:
+    while True:
+        try:
+            async for change in api.changes(controller.kinds):
+                for key in controller.keys(change):
+                    queue.add(key)
+        except Exception:
+            log.exception("%s: the watch failed; it starts again", controller.name)
+        await asyncio.sleep(_RESTART_SECONDS)
+
+
+async def _work(controller: Controller, queue: WorkQueue) -> None:
+    while True:
+        key = await queue.take()
+        run_once(controller, key, queue)
+        await asyncio.sleep(0)  # everything shares one loop: let requests and probes in between
+
+
+def run_once(controller: Controller, key: Key, queue: WorkQueue) -> None:
+    """One sync, and when to look again."""
+    try:
+        again = controller.sync(key)
+    except StatusError as error:
+        delay = queue.retry(key)
+        # A conflict means that the object changed since it was read: ordinary, and gone next time.
+        level = logging.DEBUG if error.code == 409 else logging.WARNING
+        log.log(level, "%s %s: %s; again in %.3f s", controller.name, "/".join(key), error, delay)
+    except Exception:
+        delay = queue.retry(key)
+        log.exception("%s %s failed; again in %.3f s", controller.name, "/".join(key), delay)
+    else:
+        queue.forget(key)
+        if again is not None:
+            queue.add_after(key, again)
+
+
+async def _resync(api: Api, controller: Controller, queue: WorkQueue, seconds: float) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        for kind in controller.kinds:
+            for obj in api.list(kind):
+                for key in controller.keys(Change("MODIFIED", kind, obj, obj)):
+                    queue.add(key)

@@ -1,0 +1,180 @@
+"""Whether a Pod fits a Node, and the words for why not. Pure.
+
+Source: k8s.io/kubernetes `pkg/scheduler/framework/plugins` and `FitError`; the texts are what
+`kubectl describe` shows and what diagnosis reads.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from chalkcompute.local.controllers.pods import is_finished
+from chalkcompute.local.controllers.quantities import parse_quantity
+from chalkcompute.local.ports import Manifest
+
+__all__ = ["Placed", "Refused", "place", "requests_of"]
+
+AFFINITY = "node(s) didn't match Pod's node affinity/selector"
+TAINTED = "node(s) had untolerated taint(s)"
+CORDONED = "node(s) were unschedulable"
+_UNSCHEDULABLE_TAINT = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The Pod goes to this node."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No node takes the Pod; the message is the scheduler's."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Misfit:
+    """Why one node does not take a Pod, and whether evicting others could change that."""
+
+    reasons: tuple[str, ...]
+    preemptible: bool = False
+
+
+def place(pod: Manifest, nodes: Sequence[Manifest], bound: Iterable[Manifest]) -> Placed | Refused:
+    """Find a node: the first that fits.
+
+    Args:
+        pod: A Pod without a node.
+        nodes: Every Node.
+        bound: Pods that have a node; finished ones take nothing.
+    """
+    if not nodes:
+        return Refused("no nodes available to schedule pods")
+    running = [other for other in bound if not is_finished(other)]
+    misfits = []
+    for node in nodes:
+        name = node["metadata"]["name"]
+        misfit = _misfit(pod, node, [p for p in running if p["spec"].get("nodeName") == name])
+        if misfit is None:
+            return Placed(name)
+        misfits.append(misfit)
+    return Refused(_fit_error(misfits))
+
+
+def _fit_error(misfits: Sequence[_Misfit]) -> str:
+    total = len(misfits)
+    reasons = Counter(reason for misfit in misfits for reason in misfit.reasons)
+    why = ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))
+    preemption = Counter(
+        "No preemption victims found for incoming pod."
+        if misfit.preemptible
+        else "Preemption is not helpful for scheduling."
+        for misfit in misfits
+    )
+    what = ", ".join(sorted(f"{count} {text}" for text, count in preemption.items()))
+    head = f"0/{total} nodes are available:"
+    return f"{head} {why}. no new claims to deallocate, preemption: {head} {what}"
+
+
+def _misfit(pod: Manifest, node: Manifest, others: Sequence[Manifest]) -> _Misfit | None:
+    """The first filter that says no, in the scheduler's order."""
+    tolerations = pod["spec"].get("tolerations") or ()
+    if node["spec"].get("unschedulable") and not _tolerated(_UNSCHEDULABLE_TAINT, tolerations):
+        return _Misfit((CORDONED,))
+    taints = [t for t in node["spec"].get("taints") or () if t["effect"] in ("NoSchedule", "NoExecute")]
+    if any(not _tolerated(taint, tolerations) for taint in taints):
+        return _Misfit((TAINTED,))
+    if not _matches(pod, node):
+        return _Misfit((AFFINITY,))
+    return _resources_misfit(pod, node, others)
+
+
+def _tolerated(taint: Mapping[str, Any], tolerations: Iterable[Mapping[str, Any]]) -> bool:
+    return any(
+        toleration.get("effect") in (None, "", taint["effect"])
+        and toleration.get("key") in (None, "", taint["key"])
+        and (
+            toleration.get("operator") == "Exists"
+            or (toleration.get("key") and toleration.get("value", "") == taint.get("value", ""))
+        )
+        for toleration in tolerations
+    )
+
+
+def _matches(pod: Manifest, node: Manifest) -> bool:
+    """`nodeSelector` and the required node affinity."""
+    labels: Mapping[str, str] = node["metadata"].get("labels") or {}
+    selector: Mapping[str, str] = pod["spec"].get("nodeSelector") or {}
+    if not selector.items() <= labels.items():
+        return False
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if not required:
+        return True
+    fields = {"metadata.name": node["metadata"]["name"]}
+    return any(
+        (term.get("matchExpressions") or term.get("matchFields"))
+        and all(_holds(e, labels) for e in term.get("matchExpressions") or ())
+        and all(_holds(e, fields) for e in term.get("matchFields") or ())
+        for term in required.get("nodeSelectorTerms") or ()
+    )
+
+
+def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    value = labels.get(expression["key"])
+    values: Sequence[str] = expression.get("values") or ()
+    match expression["operator"]:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt" as operator if value is not None and value.lstrip("-").isdigit():
+            bound = int(values[0])
+            return int(value) > bound if operator == "Gt" else int(value) < bound
+    return False
+
+
+def requests_of(pod: Manifest) -> dict[str, Fraction]:
+    """What a Pod asks for: the sum of its containers, or its largest init container where that is more."""
+    wanted: dict[str, Fraction] = {}
+    for container in pod["spec"]["containers"]:
+        for resource, amount in _requests(container).items():
+            wanted[resource] = wanted.get(resource, Fraction(0)) + amount
+    for container in pod["spec"].get("initContainers") or ():
+        for resource, amount in _requests(container).items():
+            wanted[resource] = max(wanted.get(resource, Fraction(0)), amount)
+    return wanted
+
+
+def _requests(container: Mapping[str, Any]) -> dict[str, Fraction]:
+    resources = container.get("resources") or {}
+    stated = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    return {resource: parse_quantity(amount) for resource, amount in stated.items()}
+
+
+def _resources_misfit(pod: Manifest, node: Manifest, others: Sequence[Manifest]) -> _Misfit | None:
+    stated = (node.get("status") or {}).get("allocatable") or {}
+    allocatable = {resource: parse_quantity(amount) for resource, amount in stated.items()}
+    used: dict[str, Fraction] = {}
+    for other in others:
+        for resource, amount in requests_of(other).items():
+            used[resource] = used.get(resource, Fraction(0)) + amount
+    reasons, helpful = [], True
+    if len(others) + 1 > allocatable.get("pods", Fraction(0)):
+        reasons.append("Too many pods")
+    for resource, amount in requests_of(pod).items():
+        there = allocatable.get(resource, Fraction(0))
+        if amount and used.get(resource, Fraction(0)) + amount > there:
+            reasons.append(f"Insufficient {resource}")
+            helpful = helpful and amount <= there
+    return _Misfit(tuple(reasons), preemptible=helpful) if reasons else None
