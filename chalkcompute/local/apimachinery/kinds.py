@@ -84,15 +84,6 @@ KINDS: tuple[Kind, ...] = (
     Kind("", "v1", "Node", "nodes", "node", ("no",), namespaced=False, status=True),
     Kind("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", ("sa",)),
     Kind(
-        "",
-        "v1",
-        "ResourceQuota",
-        "resourcequotas",
-        "resourcequota",
-        ("quota",),
-        status=True,
-    ),
-    Kind(
         "apps",
         "v1",
         "Deployment",

@@ -61,9 +61,10 @@ class StatusError(Exception):
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
             "code": self.code,
         }
+        if self.reason:  # an internal error of the real server names none
+            status["reason"] = self.reason
         if details:
             status["details"] = details
         return status

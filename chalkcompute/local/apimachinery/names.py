@@ -1,0 +1,151 @@
+"""What names, labels and keys may look like: None when they may, else the server's own sentence.
+
+Source: k8s.io/apimachinery `pkg/util/validation/validation.go`.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = [
+    "config_key_problem",
+    "dns1035_label_problem",
+    "dns_label_problem",
+    "dns_subdomain_problem",
+    "env_name_problem",
+    "label_key_problem",
+    "label_value_problem",
+    "port_name_problem",
+]
+
+_QUALIFIED = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
+_LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_DNS1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
+_ENV_NAME = re.compile(r"[ -<>-~]+")  # RelaxedEnvironmentVariableValidation: printable ASCII but "="
+
+NAME_MAX = 63  # RFC 1123: one label of a host name
+SUBDOMAIN_MAX = 253  # RFC 1123: a host name
+
+
+def dns_subdomain_problem(text: str) -> str | None:
+    """An object name: RFC 1123 subdomain."""
+    if len(text) > SUBDOMAIN_MAX:
+        return f"must be no more than {SUBDOMAIN_MAX} characters"
+    if _DNS_SUBDOMAIN.fullmatch(text):
+        return None
+    return (
+        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must "
+        "start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
+        f"'{_DNS_SUBDOMAIN.pattern}')"
+    )
+
+
+def dns_label_problem(text: str) -> str | None:
+    """A container, volume or namespace name: RFC 1123 label."""
+    if len(text) > NAME_MAX:
+        return f"must be no more than {NAME_MAX} characters"
+    if _DNS_LABEL.fullmatch(text):
+        return None
+    return (
+        "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and "
+        "end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
+        f"'{_DNS_LABEL.pattern}')"
+    )
+
+
+def dns1035_label_problem(text: str) -> str | None:
+    """A name that must not start with a digit: RFC 1035 label."""
+    if len(text) > NAME_MAX:
+        return f"must be no more than {NAME_MAX} characters"
+    if _DNS1035.fullmatch(text):
+        return None
+    return (
+        "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic "
+        "character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for "
+        f"validation is '{_DNS1035.pattern}')"
+    )
+
+
+def label_key_problem(text: str) -> str | None:
+    """A label or annotation key: an optional DNS subdomain, a slash, and a name of up to 63 characters."""
+    prefix, slash, name = text.rpartition("/")
+    if "/" in prefix:
+        return (
+            "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end "
+            "with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for "
+            f"validation is '{_QUALIFIED.pattern}') with an optional DNS subdomain prefix and '/' "
+            "(e.g. 'example.com/MyName')"
+        )
+    if slash:
+        if not prefix:
+            return "prefix part must be non-empty"
+        if problem := dns_subdomain_problem(prefix):
+            return f"prefix part {problem}"
+    if not name:
+        return "name part must be non-empty"
+    if len(name) > NAME_MAX:
+        return f"name part must be no more than {NAME_MAX} characters"
+    if _QUALIFIED.fullmatch(name):
+        return None
+    return (
+        "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
+        "alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+        f"'{_QUALIFIED.pattern}')"
+    )
+
+
+def label_value_problem(text: str) -> str | None:
+    """A label value."""
+    if len(text) > NAME_MAX:
+        return f"must be no more than {NAME_MAX} characters"
+    if _LABEL_VALUE.fullmatch(text):
+        return None
+    return (
+        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must "
+        "start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used "
+        f"for validation is '{_LABEL_VALUE.pattern}')"
+    )
+
+
+def config_key_problem(text: str) -> str | None:
+    """A key of a ConfigMap or Secret."""
+    if len(text) > SUBDOMAIN_MAX:
+        return f"must be no more than {SUBDOMAIN_MAX} characters"
+    if not _CONFIG_KEY.fullmatch(text):
+        return (
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or "
+            f"'KEY_NAME',  or 'key-name', regex used for validation is '{_CONFIG_KEY.pattern}')"
+        )
+    if text == ".":
+        return "must not be '.'"
+    if text == "..":
+        return "must not be '..'"
+    return "must not start with '..'" if text.startswith("..") else None
+
+
+def env_name_problem(text: str) -> str | None:
+    """An environment variable name."""
+    if _ENV_NAME.fullmatch(text):
+        return None
+    return (
+        "a valid environment variable name must consist only of printable ASCII characters other than '=' "
+        f"(e.g. 'my.env-name' or 'MY_ENV.NAME' or 'MyEnvName1', regex used for validation is '{_ENV_NAME.pattern}')"
+    )
+
+
+def port_name_problem(text: str) -> str | None:
+    """A port name: IANA_SVC_NAME of RFC 6335."""
+    if len(text) > 15:
+        return "must be no more than 15 characters"
+    if not re.fullmatch(r"[-a-z0-9]+", text):
+        return "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"
+    if not re.search(r"[a-z]", text):
+        return "must contain at least one letter (a-z)"
+    if "--" in text:
+        return "must not contain consecutive hyphens"
+    if text.startswith("-") or text.endswith("-"):
+        return "must not begin or end with a hyphen"
+    return None
