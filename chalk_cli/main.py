@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from chalk_cli.lazy import LazyGroup
 from chalk_cli.options import root_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["cli", "main"]
 
@@ -24,17 +25,29 @@ class _OutputClosedError(Exception):
     """The reader of stdout went away (`chalk … | head`); not an OSError, which click would take itself."""
 
 
+@contextlib.contextmanager
+def _closed_pipe_noticed() -> Iterator[None]:
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise _OutputClosedError from error
+
+
 class RootGroup(LazyGroup):
     """Turns whatever a command raises into a message on stderr and an exit code."""
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the global options; `--help` and `--version` already print here."""
+        with _closed_pipe_noticed():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command and flush, so that a closed pipe is noticed here."""
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-        except BrokenPipeError as error:
-            raise _OutputClosedError from error
-        return result
+        with _closed_pipe_noticed():
+            return super().invoke(ctx)
 
     def main(
         self,
@@ -54,7 +67,8 @@ class RootGroup(LazyGroup):
             code = super().main(arguments, prog_name or "chalk", complete_var, standalone_mode=False, **extra)
         except _OutputClosedError:
             # The interpreter flushes stdout once more on its way out; give it somewhere to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
             sys.exit(SIGPIPE_EXIT)
         except Exception as error:
             from chalk_cli.failures import report

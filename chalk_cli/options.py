@@ -20,6 +20,7 @@ __all__ = [
     "one_name",
     "output_options",
     "root_options",
+    "talk_options",
     "verb_options",
 ]
 
@@ -52,8 +53,7 @@ def _set_flag(ctx: click.Context, param: click.Parameter, value: bool | None) ->
         setattr(ctx.ensure_object(CliContext), param.name, True)
 
 
-def _global_options(command: F, *, from_environment: bool) -> F:
-    """The global options; only those of the root command read the environment, so that a flag always wins."""
+def _talk_options(command: F, *, from_environment: bool) -> F:
     flags = (("-v", "--verbose", "Say more about what happens."), ("-q", "--quiet", "Errors only."))
     for short, long, text in flags:
         command = click.option(
@@ -68,6 +68,10 @@ def _global_options(command: F, *, from_environment: bool) -> F:
             show_envvar=from_environment,
             allow_from_autoenv=False,
         )(command)
+    return command
+
+
+def _cluster_options(command: F, *, from_environment: bool) -> F:
     for names, variable, metavar, text in reversed(_CLUSTER_OPTIONS):
         command = click.option(
             *names,
@@ -83,13 +87,18 @@ def _global_options(command: F, *, from_environment: bool) -> F:
 
 
 def root_options(command: F) -> F:
-    """The global options on `chalk` itself, with their environment variables."""
-    return _global_options(command, from_environment=True)
+    """The global options on `chalk` itself; only here do they read the environment, so that a flag wins."""
+    return _cluster_options(_talk_options(command, from_environment=True), from_environment=True)
 
 
 def verb_options(command: F) -> F:
     """The global options after the verb, where people type them."""
-    return _global_options(command, from_environment=False)
+    return _cluster_options(_talk_options(command, from_environment=False), from_environment=False)
+
+
+def talk_options(command: F) -> F:
+    """`-q` and `-v` after a verb that needs no cluster to be chosen."""
+    return _talk_options(command, from_environment=False)
 
 
 def output_options(*formats: str, draws_tables: bool = True) -> Callable[[F], F]:

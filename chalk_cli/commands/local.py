@@ -1,0 +1,210 @@
+"""`chalk local`: the cluster on this machine."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from chalk_cli.context import CliContext, pass_cli
+from chalk_cli.options import talk_options
+from chalk_cli.params import Duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from chalkcompute.local.lifecycle import LocalStatus
+
+__all__ = ["local"]
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+FOLLOW_INTERVAL = 0.2  # seconds between looks at a log that is followed
+
+
+def _home_option(command: F) -> F:
+    return click.option(
+        "--home",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="CHALK_LOCAL_HOME",
+        callback=lambda ctx, param, value: None if value is None else value.expanduser(),
+        help="State folder.  [default: ~/.chalk/local]",
+    )(command)
+
+
+def _output_option(command: F) -> F:
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["table", "json", "yaml"]),
+        default="table",
+        show_default=True,
+        help="Output format.",
+    )(command)
+
+
+@click.group()
+def local() -> None:
+    """Start, stop and look at a cluster on this machine.
+
+    It speaks the Kubernetes API, runs each replica in a sandbox and fronts the groups with a TLS gateway.
+    For development, tests and demonstrations: it is no security boundary.
+    """
+
+
+@local.command("up")
+@_home_option
+@click.option("--api-port", type=click.IntRange(1, 65535), help="Port of the API server on 127.0.0.1.")
+@click.option("--https-port", type=click.IntRange(1, 65535), help="Port of the gateway's HTTPS listener.")
+@click.option("--http-port", type=click.IntRange(1, 65535), help="Port of the gateway's HTTP listener.")
+@click.option(
+    "--sandbox",
+    default="auto",
+    show_default=True,
+    metavar="TIER",
+    help="How replicas are kept apart; auto takes the best that this machine allows.",
+)
+@click.option("--timeout", type=Duration(), default=60.0, show_default="1m", help="How long to wait for it.")
+@_output_option
+@talk_options
+@pass_cli
+def up_command(
+    cli: CliContext,
+    /,
+    *,
+    home: Path | None,
+    api_port: int | None,
+    https_port: int | None,
+    http_port: int | None,
+    sandbox: str,
+    timeout: float,
+    output: str,
+) -> None:
+    """Start the cluster, or say that it runs already; ready when this returns."""
+    from chalkcompute.local import lifecycle
+
+    cli.interrupted = (
+        "see what is left running with `chalk local status`, and stop it with `chalk local down`"
+    )
+    found = lifecycle.up(
+        home, api_port=api_port, https_port=https_port, http_port=http_port, tier=sandbox, timeout=timeout
+    )
+    _write_status(found, output)
+    for notice in found.notices:
+        cli.talk(f"note: {notice}")
+    cli.talk(
+        "`chalk` uses it when no other cluster is configured; to choose it:\n"
+        '  export KUBECONFIG="$(chalk local kubeconfig)"'
+    )
+
+
+@local.command("down")
+@_home_option
+@talk_options
+@pass_cli
+def down_command(cli: CliContext, /, *, home: Path | None) -> None:
+    """Stop the cluster and its replicas; what is stored stays, and `up` brings the groups back."""
+    from chalkcompute.local import lifecycle
+
+    stopped = lifecycle.down(home)
+    cli.talk("local cluster stopped" if stopped else "local cluster was not running")
+
+
+@local.command("status")
+@_home_option
+@_output_option
+@talk_options
+def status_command(*, home: Path | None, output: str) -> None:
+    """Say whether it runs, where, in which sandbox, and what that sandbox cannot do."""
+    from chalkcompute.local import lifecycle
+
+    _write_status(lifecycle.status(home), output)
+
+
+@local.command("logs")
+@_home_option
+@click.option("-f", "--follow", is_flag=True, help="Go on as the log grows, until Ctrl-C.")
+@talk_options
+@pass_cli
+def logs_command(cli: CliContext, /, *, home: Path | None, follow: bool) -> None:
+    """Print the log of the cluster's daemon."""
+    from chalkcompute.errors import NotFoundError
+    from chalkcompute.local import lifecycle
+
+    path = lifecycle.daemon_log_path(home)
+    if not path.is_file():
+        raise NotFoundError(
+            f"the local cluster has no log yet (`{path}`)", hint="start it with `chalk local up`"
+        )
+    cli.interrupted = f"the log is `{path}`"
+    for text in _read(path, follow=follow):
+        click.echo(text, nl=False)
+
+
+@local.command("reset")
+@_home_option
+@talk_options
+@pass_cli
+def reset_command(cli: CliContext, /, *, home: Path | None) -> None:
+    """Stop the cluster and remove everything it stored: groups, certificates, images, logs."""
+    from chalkcompute.local import lifecycle
+
+    removed = lifecycle.reset(home)
+    cli.talk("local cluster removed" if removed else "there was no local cluster to remove")
+
+
+@local.command("kubeconfig")
+@_home_option
+@talk_options
+@pass_cli
+def kubeconfig_command(cli: CliContext, /, *, home: Path | None) -> None:
+    """Print the path of its kubeconfig: `KUBECONFIG=$(chalk local kubeconfig) kubectl get pods`."""
+    from chalkcompute.local import lifecycle
+
+    path = lifecycle.kubeconfig_path(home)
+    click.echo(path)
+    if not path.exists():
+        cli.talk("the file is not there yet; `chalk local up` writes it")
+
+
+def _read(path: Path, *, follow: bool) -> Iterator[str]:
+    with path.open(encoding="utf-8", errors="replace") as log:
+        while True:
+            text = log.read(65536)
+            if text:
+                yield text
+            elif not follow:
+                return
+            else:
+                time.sleep(FOLLOW_INTERVAL)
+
+
+def _write_status(found: LocalStatus, output: str) -> None:
+    from chalk_cli.output import write_json, write_pairs, write_yaml
+
+    document = {"schema": 1, **found.to_dict()}
+    if output == "json":
+        write_json(document)
+    elif output == "yaml":
+        write_yaml([document])
+    else:
+        write_pairs(_status_pairs(found), None)
+
+
+def _status_pairs(found: LocalStatus) -> list[tuple[str, str]]:
+    if not found.running:
+        return [
+            ("Local cluster", "not running (start it with `chalk local up`)"),
+            ("State", str(found.state_dir)),
+        ]
+    pairs = [
+        ("Local cluster", f"running (pid {found.pid})"),
+        ("API server", str(found.server)),
+        ("Gateway", f"https://<environment>-<name>.{found.domain}:{found.https_port}"),
+        ("Kubeconfig", str(found.kubeconfig)),
+        ("State", str(found.state_dir)),
+        ("Sandbox", str(found.tier)),
+    ]
+    return pairs + [("  cannot", limitation) for limitation in found.limitations]

@@ -1,0 +1,245 @@
+"""`chalk scaling-group create`: flags become a spec; what is said where; exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from chalkcompute.errors import DeployFailedError, WaitTimeoutError
+from chalkcompute.types import Cause, Evidence, Status, Verdict
+from tests.cli.conftest import Invoke
+from tests.cli.memory_client import MemoryClient, a_group
+from tests.conftest import Golden
+
+IMAGE = "--image=my-registry/my-inference-server:v1"
+CREATE = ("scaling-group", "create", IMAGE, "--name=inference")
+
+
+def test_the_first_example_of_the_specification(invoke: Invoke, client: MemoryClient, golden: Golden) -> None:
+    result = invoke(*CREATE, "--port=8080")
+    golden("cli/create.txt", f"--- stdout\n{result.stdout}--- stderr\n{result.stderr}")
+    (spec,) = client.specs
+    assert (spec.name, spec.port, spec.min_replicas, spec.max_replicas) == ("inference", 8080, 1, 1)
+    assert (spec.cpu, spec.memory, spec.entrypoint) == (None, None, None)
+
+
+def test_every_flag_reaches_the_spec(invoke: Invoke, client: MemoryClient, tmp_path: Path) -> None:
+    env_file = tmp_path / "vars"
+    env_file.write_text("A=from file\nB=${HOME}\n# comment\nexport C='quoted value'\n")
+    invoke(
+        *CREATE,
+        "--min-replicas=2",
+        "--max-replicas=20",
+        "--target-cpu=70",
+        "--cpu=8",
+        "--memory=32Gi",
+        "--gpu=nvidia-l4:1",
+        '--tags=team=ml,"note=a"',
+        "--tag=version=2.1",
+        "--entrypoint=python,-m,vllm",
+        "--env=A=1,2 and = more",
+        "-e",
+        "D=",
+        f"--env-from-file={env_file}",
+        "--readiness-path=/health",
+        "--shutdown-delay=30",
+        "--scaling-interval=15",
+    )
+    (spec,) = client.specs
+    assert (spec.min_replicas, spec.max_replicas, spec.target_cpu_utilization_percentage) == (2, 20, 70)
+    assert (spec.cpu, spec.memory, spec.gpu) == ("8", "32Gi", "nvidia-l4:1")
+    assert dict(spec.tags) == {"team": "ml", "note": "a", "version": "2.1"}
+    assert spec.entrypoint == ("python", "-m", "vllm")
+    assert dict(spec.env) == {"A": "1,2 and = more", "B": "${HOME}", "C": "quoted value", "D": ""}
+    assert spec.readiness_probe is not None
+    assert (spec.shutdown_delay_seconds, spec.scaling_interval_seconds) == (30, 15)
+
+
+@pytest.mark.parametrize(
+    ("flags", "low", "high"),
+    [
+        ((), 1, 1),
+        (("--replicas=3",), 3, 3),
+        (("--max-replicas=4",), 1, 4),
+        (("--min-replicas=0", "--max-replicas=4"), 0, 4),
+    ],
+)
+def test_replicas(invoke: Invoke, client: MemoryClient, flags: tuple[str, ...], low: int, high: int) -> None:
+    invoke(*CREATE, *flags)
+    assert (client.specs[0].min_replicas, client.specs[0].max_replicas) == (low, high)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (('--entrypoint=["python","-c","a,b"]',), ("python", "-c", "a,b")),
+        (('--entrypoint=python,-c,"a,b"',), ("python", "-c", "a,b")),
+        (("--", "python", "-c", "a,b", "--name=x"), ("python", "-c", "a,b", "--name=x")),
+    ],
+)
+def test_entrypoint_forms(
+    invoke: Invoke, client: MemoryClient, flags: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    invoke(*CREATE, *flags)
+    assert client.specs[0].entrypoint == expected
+
+
+def test_name_may_be_positional_with_a_command_behind(invoke: Invoke, client: MemoryClient) -> None:
+    invoke("sg", "create", "inference", IMAGE, "--", "serve", "--", "x")
+    assert (client.specs[0].name, client.specs[0].entrypoint) == ("inference", ("serve", "--", "x"))
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--replicas=2", "--min-replicas=1"), "--replicas"),
+        (("--replicas=2", "--max-replicas=3"), "--replicas"),
+        (("other",), "two names"),
+        (("--tags=a=1", "--tag=a=2"), "`a` is given twice"),
+        (("--env=A=1", "--env=A=2"), "`A` is given twice"),
+        (("--entrypoint=a", "--", "b"), "both `--entrypoint`"),
+        (("--",), "needs a command"),
+        (("--timeout=soon",), "not a duration"),
+        (("--port=http",), "--port"),
+        (("--env-from-file=absent",), "absent"),
+        (("--table-format=cuneiform",), "cuneiform"),
+        (("--cpu=abc",), "--cpu"),
+        (("--target-cpu=0",), "--target-cpu"),
+    ],
+)
+def test_contradictions_are_usage_errors(
+    invoke: Invoke, client: MemoryClient, args: tuple[str, ...], said: str
+) -> None:
+    result = invoke(*CREATE, *args, code=2)
+    assert said in result.stderr
+    assert result.stdout == ""
+    assert client.calls == []
+
+
+def test_a_line_of_an_env_file_that_is_no_variable_is_named_but_not_shown(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    env_file = tmp_path / "vars"
+    env_file.write_text("A=1\ntop-secret-token\n")
+    result = invoke(*CREATE, f"--env-from-file={env_file}", code=2)
+    assert "line 2" in result.stderr
+    assert "top-secret" not in result.stderr
+
+
+def test_again_is_unchanged_and_a_change_names_its_fields(invoke: Invoke, client: MemoryClient) -> None:
+    invoke(*CREATE)
+    assert "scaling group `inference` unchanged" in invoke(*CREATE).stdout
+    updated = invoke("sg", "create", "--image=other:v2", "inference", "--cpu=2")
+    assert "scaling group `inference` updated (revision 1 → 2: image, cpu)" in updated.stdout
+
+
+def test_no_update_refuses_an_existing_name(invoke: Invoke) -> None:
+    invoke(*CREATE)
+    assert "exists" in invoke(*CREATE, "--no-update", code=4).stderr
+
+
+def test_dry_run_writes_nothing_and_does_not_wait(invoke: Invoke, client: MemoryClient) -> None:
+    result = invoke(*CREATE, "--dry-run")
+    assert "dry run" in result.stdout
+    assert [verb for verb, _ in client.calls] == ["target", "create"]
+    assert client.calls[1][1]["dry_run"] is True
+
+
+def test_no_wait_does_not_wait(invoke: Invoke, client: MemoryClient) -> None:
+    assert "Pending" in invoke(*CREATE, "--no-wait").stdout
+    assert "wait" not in [verb for verb, _ in client.calls]
+
+
+def test_timeout_takes_units(invoke: Invoke, client: MemoryClient) -> None:
+    invoke(*CREATE, "--timeout=5m")
+    assert client.calls[-1] == ("wait", {"name": "inference", "timeout": 300.0})
+
+
+def test_the_target_is_said_before_the_write(invoke: Invoke, client: MemoryClient) -> None:
+    result = invoke(*CREATE)
+    assert result.stderr.splitlines()[0] == (
+        "→ context `kind-dev` (https://10.0.0.1:6443), namespace `abc123`"
+    )
+    assert [verb for verb, _ in client.calls][:2] == ["target", "create"]
+
+
+def test_quiet_leaves_stderr_empty(invoke: Invoke) -> None:
+    assert invoke(*CREATE, "-q").stderr == ""
+
+
+def test_warnings_are_said(invoke: Invoke) -> None:
+    assert "warning: 10 % CPU target" in invoke(*CREATE, "--target-cpu=10").stderr
+
+
+@pytest.mark.parametrize(
+    ("output", "stdout"),
+    [("name", "inference\n"), ("url", "https://abc123-inference.gw.chalk.ai\n")],
+)
+def test_short_outputs_are_nothing_but_data(invoke: Invoke, output: str, stdout: str) -> None:
+    result = invoke(*CREATE, "-o", output)
+    assert result.stdout == stdout
+    assert "created" in result.stderr
+
+
+def test_json_is_the_group_with_what_was_done(invoke: Invoke) -> None:
+    result = invoke(*CREATE, "-o", "json")
+    group = json.loads(result.stdout)
+    assert (group["schema"], group["action"], group["status"], group["dry_run"]) == (
+        1,
+        "created",
+        "Available",
+        False,
+    )
+    assert group["target"]["context"] == "kind-dev"
+    assert result.stderr == ""
+
+
+CRASH = Verdict(
+    cause=Cause.CRASH_LOOP,
+    message="the container exits with code 3 soon after it starts",
+    evidence=(
+        Evidence("container", ("Error",), pod="inference-1", reason="CrashLoopBackOff", exit_code=3),
+        Evidence("log", ("loading", "no model at \x1b[31m/models\x1b[0m"), pod="inference-1"),
+    ),
+    next="fix the program",
+    terminal=True,
+)
+
+
+def failed() -> DeployFailedError:
+    info = a_group(status=Status.FAILED, verdict=CRASH)
+    return DeployFailedError("scaling group `inference` failed", verdict=CRASH, info=info)
+
+
+def test_a_failed_deploy_shows_cause_evidence_and_next_step(
+    invoke: Invoke, client: MemoryClient, golden: Golden
+) -> None:
+    client.fail["wait"] = failed()
+    result = invoke(*CREATE, "-q", code=6)
+    assert "\x1b" not in result.stderr
+    golden("cli/create-failed.txt", result.stderr)
+
+
+def test_a_failed_deploy_in_json_is_one_object_on_stderr(invoke: Invoke, client: MemoryClient) -> None:
+    client.fail["wait"] = failed()
+    result = invoke(*CREATE, "-o", "json", code=6)
+    error = json.loads(result.stderr)["error"]
+    assert (error["type"], error["exit_code"], error["hint"]) == ("DeployFailedError", 6, "fix the program")
+    assert error["verdict"]["cause"] == "CrashLoop"
+    assert error["scaling_group"]["status"] == "Failed"
+
+
+def test_not_in_time_is_seven_even_without_a_verdict(invoke: Invoke, client: MemoryClient) -> None:
+    info = dataclasses.replace(a_group(), status=Status.PENDING)
+    client.fail["wait"] = WaitTimeoutError("not ready within 300 s", verdict=None, info=info)
+    assert "not ready within 300 s" in invoke(*CREATE, code=7).stderr
+
+
+def test_ctrl_c_says_that_the_group_goes_on(invoke: Invoke, client: MemoryClient) -> None:
+    client.fail["wait"] = KeyboardInterrupt()
+    result = invoke(*CREATE, code=130)
+    assert "`inference` goes on by itself" in result.stderr
+    assert "chalk scaling-group get inference" in result.stderr

@@ -1,0 +1,78 @@
+"""`chalk local`, as far as it goes without starting a daemon; the end-to-end suite starts one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from chalk_cli.commands.local import _status_pairs
+from chalk_cli.context import CliContext
+from chalk_cli.main import cli
+from chalkcompute.local.lifecycle import LocalStatus, daemon_log_path
+from tests.cli.conftest import Invoke
+
+
+def test_status_of_a_cluster_that_never_ran(invoke: Invoke, tmp_path: Path) -> None:
+    home = tmp_path / "state"
+    shown = invoke("local", "status", f"--home={home}")
+    assert "not running" in shown.stdout
+    assert str(home) in shown.stdout
+    document = json.loads(invoke("local", "status", "-o", "json", env={"CHALK_LOCAL_HOME": str(home)}).stdout)
+    assert (document["schema"], document["running"], document["state_dir"]) == (1, False, str(home))
+
+
+def test_status_says_what_the_sandbox_cannot_do() -> None:
+    found = LocalStatus(
+        running=True,
+        state_dir=Path("/s"),
+        kubeconfig=Path("/s/kubeconfig"),
+        pid=7,
+        server="https://127.0.0.1:16443",
+        https_port=18443,
+        tier="notify",
+        limitations=("no limits on memory",),
+    )
+    pairs = _status_pairs(found)
+    assert ("Sandbox", "notify") in pairs
+    assert ("  cannot", "no limits on memory") in pairs
+
+
+def test_kubeconfig_prints_the_path_and_nothing_else(invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke("local", "kubeconfig", f"--home={tmp_path}/state")
+    assert result.stdout == f"{tmp_path}/state/kubeconfig\n"
+    assert "chalk local up" in result.stderr
+
+
+@pytest.mark.parametrize(("verb", "said"), [("down", "was not running"), ("reset", "no local cluster")])
+def test_nothing_to_stop_is_no_error(invoke: Invoke, tmp_path: Path, verb: str, said: str) -> None:
+    result = invoke("local", verb, f"--home={tmp_path}/state")
+    assert (result.stdout, said in result.stderr) == ("", True)
+
+
+def test_reset_leaves_a_folder_alone_that_is_not_its_own(invoke: Invoke, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis.txt").write_text("x")
+    assert "nothing was removed" in invoke("local", "reset", f"--home={theirs}", code=5).stderr
+    assert (theirs / "thesis.txt").exists()
+
+
+def test_logs(invoke: Invoke, tmp_path: Path) -> None:
+    home = tmp_path / "state"
+    assert "chalk local up" in invoke("local", "logs", f"--home={home}", code=3).stderr
+    path = daemon_log_path(home)
+    path.parent.mkdir(parents=True)
+    path.write_text("one\ntwo\n")
+    assert invoke("local", "logs", f"--home={home}").stdout == "one\ntwo\n"
+
+
+def test_local_needs_no_client(tmp_path: Path) -> None:
+    def refuse(**settings: object) -> None:
+        raise AssertionError(f"a client was made: {settings}")
+
+    context = CliContext(refuse, {})  # type: ignore[arg-type]
+    result = CliRunner().invoke(cli, ["local", "status", f"--home={tmp_path}"], obj=context)
+    assert result.exit_code == 0
