@@ -1,0 +1,178 @@
+"""`ScalingGroupSpec`: everything that can be asked of a scaling group, in one frozen value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from chalkcompute.errors import SpecError
+from chalkcompute.spec.checks import check_integer, quoted
+from chalkcompute.spec.environment import validate_entrypoint, validate_env
+from chalkcompute.spec.gpu import Gpu
+from chalkcompute.spec.images import validate_image
+from chalkcompute.spec.names import validate_name
+from chalkcompute.spec.probes import ReadinessProbe
+from chalkcompute.spec.quantities import normalize_cpu, normalize_memory
+from chalkcompute.spec.tags import validate_tags
+
+__all__ = ["Mode", "ScalingGroupSpec"]
+
+Mode = Literal["fixed", "hpa", "keda"]
+"""What sets the replica count: we, a HorizontalPodAutoscaler, or KEDA with its HTTP add-on."""
+
+_INT32_MAX = 2**31 - 1  # replica counts are int32 in the Kubernetes API
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingGroupSpec:
+    """What was asked for. Making one checks everything, so a value that exists is valid.
+
+    Equal wishes compare equal: quantities are kept in canonical text (`cpu="1000m"` becomes `1`),
+    `env` and `tags` in order of their keys.
+
+    Attributes:
+        name: Name of the group: an RFC 1035 label of at most 54 characters.
+        image: Image reference. Kubernetes: `containers[].image`.
+        port: TCP port the replicas serve HTTP on, 1 to 65535; default 8080.
+        min_replicas: Fewest replicas, from 0 (scale to zero, needs KEDA); default 1.
+        max_replicas: Most replicas, at least 1 and `min_replicas`; default 1.
+        target_cpu_utilization_percentage: Average CPU the autoscaler aims at, 1 to 100 percent of the
+            request; None leaves it to the cluster (80).
+            Kubernetes: `metrics[].resource.target.averageUtilization`.
+        scaling_interval_seconds: At most one scaling step in that many seconds, 1 to 1800; None leaves it
+            to the cluster (15). Kubernetes: `behavior.*.policies[].periodSeconds`.
+        shutdown_delay_seconds: Seconds a replica goes on serving after it was taken out of service,
+            0 to 3600; None is 5. Kubernetes: `lifecycle.preStop.sleep.seconds`.
+        cpu: CPU per replica, request and limit (`500m`, `2`); None is request 100m, limit 1.
+        memory: Memory per replica, request and limit (`512Mi`, `8Gi`); None is request 256Mi, limit 1Gi.
+        gpu: GPUs per replica, `type:count` or a count; None is none.
+        env: Environment variables, literal values.
+        tags: Labels `chalk.ai/tag-<key>` on every object.
+        entrypoint: Command instead of the image's own; None keeps that. Kubernetes: `containers[].command`.
+        readiness_probe: How a replica says that it can serve; None is a TCP connection to the port.
+
+    Raises:
+        SpecError: A value that cannot be; its `field` names the attribute.
+    """
+
+    name: str
+    image: str
+    port: int = 8080
+    min_replicas: int = 1
+    max_replicas: int = 1
+    target_cpu_utilization_percentage: int | None = None
+    scaling_interval_seconds: int | None = None
+    shutdown_delay_seconds: int | None = None
+    cpu: str | None = None
+    memory: str | None = None
+    gpu: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    entrypoint: tuple[str, ...] | None = None
+    readiness_probe: ReadinessProbe | None = None
+
+    def __post_init__(self) -> None:
+        for name, check in _CHECKS.items():
+            object.__setattr__(self, name, check(getattr(self, name)))
+        if self.min_replicas > self.max_replicas:
+            raise SpecError(
+                f"`min_replicas` {self.min_replicas} is more than `max_replicas` {self.max_replicas}",
+                field="min_replicas",
+                hint=f"raise `max_replicas` to {self.min_replicas} or more",
+            )
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.image, self.port, self.min_replicas, self.max_replicas))
+
+    def __reduce__(self) -> tuple[Callable[..., ScalingGroupSpec], tuple[dict[str, Any]]]:
+        # The read-only mappings can be neither pickled nor deep-copied.
+        return type(self).from_dict, (self.to_dict(),)
+
+    @property
+    def mode(self) -> Mode:
+        """`keda` when it may scale to zero, `hpa` when it may scale at all, else `fixed`."""
+        if self.min_replicas == 0:
+            return "keda"
+        return "fixed" if self.min_replicas == self.max_replicas else "hpa"
+
+    def changes(self, other: ScalingGroupSpec) -> tuple[str, ...]:
+        """Names of the fields in which `other` differs, in the order they are declared in."""
+        return tuple(
+            f.name for f in dataclasses.fields(self) if getattr(self, f.name) != getattr(other, f.name)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form: every field, None for what was not given."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ScalingGroupSpec:
+        """The inverse of `to_dict`; keys it does not know are ignored, so that newer records can be read.
+
+        Raises:
+            SpecError: A required key is missing, or a value cannot be.
+        """
+        if not isinstance(data, Mapping):
+            raise SpecError(f"{quoted(data)} does not describe a scaling group", field="name")
+        known = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
+        for name in ("name", "image"):
+            if name not in known:
+                raise SpecError(f"`{name}` is missing", field=name)
+        probe = known.get("readiness_probe")
+        if probe is not None and not isinstance(probe, ReadinessProbe):
+            known["readiness_probe"] = ReadinessProbe.from_dict(probe)
+        return cls(**known)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple):
+        return list(value)
+    return value.to_dict() if isinstance(value, ReadinessProbe) else value
+
+
+def _integer(name: str, low: int, high: int, *, meaning: str = "") -> Callable[[object], int]:
+    return lambda value: check_integer(name, value, low, high, meaning=meaning)
+
+
+def _optional(check: Callable[[object], object]) -> Callable[[object], object]:
+    return lambda value: None if value is None else check(value)
+
+
+def _mapping(check: Callable[[object], dict[str, str]]) -> Callable[[object], Mapping[str, str]]:
+    return lambda value: MappingProxyType(check({} if value is None else value))
+
+
+def _probe(value: object) -> object:
+    if not isinstance(value, ReadinessProbe):
+        raise SpecError(
+            f"`readiness_probe` must be a ReadinessProbe, not the {type(value).__name__} {quoted(value)}",
+            field="readiness_probe",
+            hint='write `ReadinessProbe.http("/health")`',
+        )
+    return value
+
+
+_CHECKS: Mapping[str, Callable[[object], object]] = {
+    "name": validate_name,
+    "image": validate_image,
+    "port": _integer("port", 1, 65535),
+    "min_replicas": _integer("min_replicas", 0, _INT32_MAX),
+    "max_replicas": _integer("max_replicas", 1, _INT32_MAX),
+    "target_cpu_utilization_percentage": _optional(
+        _integer("target_cpu_utilization_percentage", 1, 100, meaning="percent of the CPU request")
+    ),
+    "scaling_interval_seconds": _optional(_integer("scaling_interval_seconds", 1, 1800, meaning="seconds")),
+    "shutdown_delay_seconds": _optional(_integer("shutdown_delay_seconds", 0, 3600, meaning="seconds")),
+    "cpu": _optional(normalize_cpu),
+    "memory": _optional(normalize_memory),
+    "gpu": _optional(lambda value: str(Gpu.parse(value))),
+    "env": _mapping(validate_env),
+    "tags": _mapping(validate_tags),
+    "entrypoint": _optional(validate_entrypoint),
+    "readiness_probe": _optional(_probe),
+}
