@@ -1,0 +1,224 @@
+"""What the server says of itself: API groups, resources, version.
+
+Source: k8s.io/api `apidiscovery/v2` and k8s.io/apimachinery `meta/v1`; the answers of a 1.36 server.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from chalkcompute.local.api.routes import group_versions
+from chalkcompute.local.apimachinery.kinds import KINDS, Kind
+
+__all__ = ["aggregated", "api_group", "api_groups", "api_resources", "api_versions", "root_paths", "version"]
+
+VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+_SUBRESOURCE_VERBS = {"log": ["get"], "eviction": ["create"], "finalize": ["update"]}
+_EXTRA_SUBRESOURCES = {"Pod": ("log", "eviction"), "Namespace": ("finalize",)}
+# Group, version, plural, kind of what is answered but not stored.
+REVIEWS = (
+    ("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview"),
+    ("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
+    ("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
+)
+# The order in which clients prefer groups; others follow by name.
+_GROUP_ORDER = ("", "apps", "authentication.k8s.io", "authorization.k8s.io", "autoscaling")
+
+
+def groups() -> list[str]:
+    """The API groups served, preferred first."""
+    names = {kind.group for kind in KINDS} | {review[0] for review in REVIEWS}
+    first = [name for name in _GROUP_ORDER if name in names]
+    return [*first, *sorted(names.difference(first))]
+
+
+def versions(group: str) -> list[str]:
+    """The versions of a group, preferred first: the one most of its kinds prefer."""
+    found: dict[str, int] = {v: 1 for g, v, _, _ in REVIEWS if g == group}
+    for kind in KINDS:
+        for kind_group, kind_version in group_versions(kind):
+            if kind_group == group:
+                found[kind_version] = found.get(kind_version, 0) + (kind_version == kind.version)
+    return sorted(found, key=lambda v: (-found[v], v))
+
+
+def subresources(kind: Kind) -> list[str]:
+    names = [*_EXTRA_SUBRESOURCES.get(kind.kind, ())]
+    if kind.scale:
+        names.append("scale")
+    if kind.status:
+        names.append("status")
+    return names
+
+
+def version() -> dict[str, str]:
+    """`/version`: the Kubernetes version whose behaviour is followed."""
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    return {
+        "major": "1",
+        "minor": "36",
+        "emulationMajor": "1",
+        "emulationMinor": "36",
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "35",
+        "gitVersion": "v1.36.2+chalk",
+        "gitCommit": "",
+        "gitTreeState": "",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "",
+        "platform": f"{platform.system().lower()}/{machine}",
+    }
+
+
+def api_versions() -> dict[str, Any]:
+    """`/api`."""
+    return {"kind": "APIVersions", "versions": versions(""), "serverAddressByClientCIDRs": []}
+
+
+def api_group(group: str) -> dict[str, Any]:
+    """`/apis/GROUP`."""
+    listed = [{"groupVersion": f"{group}/{v}", "version": v} for v in versions(group)]
+    return {
+        "kind": "APIGroup",
+        "apiVersion": "v1",
+        "name": group,
+        "versions": listed,
+        "preferredVersion": listed[0],
+    }
+
+
+def api_groups() -> dict[str, Any]:
+    """`/apis`."""
+    items = [api_group(group) for group in groups() if group]
+    for item in items:
+        del item["kind"], item["apiVersion"]
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": items}
+
+
+def _kinds(group: str, version_: str) -> list[Kind]:
+    return [kind for kind in KINDS if (group, version_) in group_versions(kind)]
+
+
+def api_resources(group: str, version_: str) -> dict[str, Any]:
+    """`/api/v1`, `/apis/GROUP/VERSION`; its `resources` are empty when nothing is served there."""
+    resources: list[dict[str, Any]] = []
+    for kind in _kinds(group, version_):
+        entry: dict[str, Any] = {
+            "name": kind.plural,
+            "singularName": kind.singular,
+            "namespaced": kind.namespaced,
+            "kind": kind.kind,
+            "verbs": VERBS,
+        }
+        if kind.short_names:
+            entry["shortNames"] = list(kind.short_names)
+        if kind.categories:
+            entry["categories"] = list(kind.categories)
+        resources.append(entry)
+        for name in subresources(kind):
+            entry = {"name": f"{kind.plural}/{name}", "singularName": "", "namespaced": kind.namespaced}
+            if name == "scale":
+                entry |= {"group": "autoscaling", "version": "v1", "kind": "Scale"}
+            else:
+                entry["kind"] = kind.kind
+            resources.append(entry | {"verbs": _SUBRESOURCE_VERBS.get(name, ["get", "patch", "update"])})
+    for review_group, review_version, plural, name in REVIEWS:
+        if (review_group, review_version) == (group, version_):
+            singular = plural.removesuffix("s")
+            resources.append(
+                {
+                    "name": plural,
+                    "singularName": singular,
+                    "namespaced": False,
+                    "kind": name,
+                    "verbs": ["create"],
+                }
+            )
+    group_version = f"{group}/{version_}" if group else version_
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": group_version,
+        "resources": resources,
+    }
+
+
+def aggregated(*, core: bool) -> dict[str, Any]:
+    """`/api` (`core`) or `/apis` in one answer: apidiscovery.k8s.io/v2."""
+    items = []
+    for group in groups():
+        if (group == "") != core:
+            continue
+        listed = [
+            {
+                "version": version_,
+                "resources": _aggregated_resources(group, version_),
+                "freshness": "Current",
+            }
+            for version_ in versions(group)
+        ]
+        items.append({"metadata": {"name": group} if group else {}, "versions": listed})
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {},
+        "items": items,
+    }
+
+
+def _aggregated_resources(group: str, version_: str) -> list[dict[str, Any]]:
+    resources: list[dict[str, Any]] = []
+    for entry in api_resources(group, version_)["resources"]:
+        response_kind = {
+            "group": entry.get("group", group),
+            "version": entry.get("version", version_),
+            "kind": entry["kind"],
+        }
+        plural, _, subresource = entry["name"].partition("/")
+        if subresource:
+            resources[-1].setdefault("subresources", []).append(
+                {"subresource": subresource, "responseKind": response_kind, "verbs": entry["verbs"]}
+            )
+            continue
+        resource = {
+            "resource": plural,
+            "responseKind": response_kind,
+            "scope": "Namespaced" if entry["namespaced"] else "Cluster",
+            "singularResource": entry["singularName"],
+            "verbs": entry["verbs"],
+        }
+        for field in ("shortNames", "categories"):
+            if field in entry:
+                resource[field] = entry[field]
+        resources.append(resource)
+    return resources
+
+
+def root_paths() -> dict[str, list[str]]:
+    """`/`."""
+    paths = ["/api", "/api/v1", "/apis"]
+    for group in groups():
+        if group:
+            paths += [f"/apis/{group}", *(f"/apis/{group}/{v}" for v in versions(group))]
+    return {"paths": [*paths, "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]}
+
+
+def openapi_paths() -> dict[str, str]:
+    """Below `/openapi/v3/`: path of each group and version that has schemas, with its API version."""
+    return {
+        f"{'apis' if group else 'api'}/{api_version}": api_version
+        for group, api_version in dict.fromkeys(
+            (kind.group, f"{group}/{version_}" if group else version_)
+            for kind in KINDS
+            for group, version_ in group_versions(kind)
+        )
+    }
+
+
+def openapi_index() -> dict[str, Any]:
+    """`/openapi/v3`: where the schemas lie. The hash lets clients keep them."""
+    build = version()["gitVersion"]
+    urls = {path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={build}"} for path in openapi_paths()}
+    return {"paths": urls}

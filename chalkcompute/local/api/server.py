@@ -1,0 +1,159 @@
+"""The API server's HTTP face: TLS on loopback, one bearer token, Kubernetes-shaped failures."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import ssl
+
+from aiohttp import web
+
+from chalkcompute.local.api import discovery, failures
+from chalkcompute.local.api.discovery import REVIEWS
+from chalkcompute.local.api.encoding import AGGREGATED_DISCOVERY, JSON, accepted, dumps
+from chalkcompute.local.api.handlers import ResourceHandler
+from chalkcompute.local.api.logs import LogSource
+from chalkcompute.local.api.resources import ResourceApi
+from chalkcompute.local.api.routes import UnknownGroupVersionError, parse_target
+from chalkcompute.local.apimachinery.schema import openapi_v3
+from chalkcompute.local.apimachinery.status import StatusError
+
+__all__ = ["ApiServer"]
+
+logger = logging.getLogger(__name__)
+
+_REVIEWS = frozenset((group, version, plural) for group, version, plural, _ in REVIEWS)
+# What the real server tells strangers too (ClusterRole system:public-info-viewer).
+_PUBLIC = ("healthz", "livez", "readyz", "version")
+_SHUTDOWN_SECONDS = 1.0
+# etcd's limit on a request is 1.5 MiB; the API server's on a body is 3 MiB.
+_BODY_LIMIT = 3 * 1024 * 1024
+
+
+class ApiServer:
+    """Serves a `ResourceApi` over HTTPS.
+
+    Args:
+        api: The resources to serve.
+        token: The bearer token that requests must carry.
+        ssl_context: Certificate and key; None serves plain HTTP (for tests).
+        logs: Where containers' output lies.
+    """
+
+    def __init__(
+        self, api: ResourceApi, *, token: str, ssl_context: ssl.SSLContext | None, logs: LogSource
+    ) -> None:
+        self._api = api
+        self._token = f"Bearer {token}".encode()
+        self._ssl_context = ssl_context
+        self._handler = ResourceHandler(api, logs)
+        self._runner: web.ServerRunner | None = None
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
+        """Listen; returns the port (0 asks for any free one).
+
+        Raises:
+            OSError: The address is in use or not ours.
+        """
+        # A watch whose client has gone must end at once, not at its next event.
+        server = web.Server(self._handle, handler_cancellation=True, access_log=None)
+        runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_SECONDS)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, host, port, ssl_context=self._ssl_context)
+            await site.start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        bound: int = runner.addresses[0][1]
+        return bound
+
+    async def stop(self) -> None:
+        """End watches and close all connections."""
+        self._handler.finish_watches()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        except StatusError as exc:
+            return _status(exc)
+        except UnknownGroupVersionError:
+            return web.Response(text="404 page not found\n", status=404)
+        except (ConnectionError, web.HTTPException):
+            raise
+        except Exception as exc:
+            logger.exception("%s %s failed", request.method, request.path)
+            return _status(StatusError(500, "InternalError", f"Internal error occurred: {exc!r}"))
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        segments = [part for part in request.path.split("/") if part]
+        top = segments[0] if segments else ""
+        if top not in _PUBLIC:
+            self._authenticate(request)
+        if (request.content_length or 0) > _BODY_LIMIT:
+            raise StatusError(
+                413, "RequestEntityTooLarge", f"Request entity too large: limit is {_BODY_LIMIT}"
+            )
+        if (top == "api" and len(segments) > 2) or (top == "apis" and len(segments) > 3):
+            return await self._handler.handle(request, parse_target(segments, _REVIEWS))
+        if request.method not in ("GET", "HEAD"):
+            raise failures.method_not_allowed()
+        return self._information(request, segments)
+
+    def _authenticate(self, request: web.BaseRequest) -> None:
+        given = request.headers.get("Authorization", "").encode()
+        if not hmac.compare_digest(given, self._token):
+            raise StatusError(401, "Unauthorized", "Unauthorized")
+
+    def _information(self, request: web.BaseRequest, segments: list[str]) -> web.Response:
+        """Discovery, OpenAPI, version and health."""
+        match segments:
+            case []:
+                return _json(discovery.root_paths())
+            case ["healthz" | "livez" | "readyz", *_]:
+                return web.Response(text="ok")
+            case ["version"]:
+                return _json(discovery.version())
+            case ["api"] | ["apis"]:
+                return _groups(request, core=segments == ["api"])
+            case ["api", version] if version in discovery.versions(""):
+                return _json(discovery.api_resources("", version))
+            case ["apis", group] if group in discovery.groups():
+                return _json(discovery.api_group(group))
+            case ["apis", group, version] if group in discovery.groups() and version in discovery.versions(
+                group
+            ):
+                return _json(discovery.api_resources(group, version))
+            case ["openapi", "v3"]:
+                return _json(discovery.openapi_index())
+            case ["openapi", "v3", *rest] if "/".join(rest) in discovery.openapi_paths():
+                return _json(openapi_v3(discovery.openapi_paths()["/".join(rest)]))
+        raise UnknownGroupVersionError
+
+
+def _groups(request: web.BaseRequest, *, core: bool) -> web.Response:
+    wanted = accepted(request.headers.get("Accept", ""), forms=(AGGREGATED_DISCOVERY,))
+    if wanted.form:
+        content_type = f"{JSON};g=apidiscovery.k8s.io;v=v2;as={AGGREGATED_DISCOVERY}"
+        return web.Response(
+            body=dumps(discovery.aggregated(core=core)), headers={"Content-Type": content_type}
+        )
+    return _json(discovery.api_versions() if core else discovery.api_groups())
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=dumps(value), status=status, content_type=JSON)
+
+
+def _status(exc: StatusError) -> web.Response:
+    status = exc.to_status()
+    if not status["reason"]:
+        del status["reason"]
+    response = _json(status, exc.code)
+    if seconds := exc.details.get("retryAfterSeconds"):
+        response.headers["Retry-After"] = str(seconds)
+    return response
