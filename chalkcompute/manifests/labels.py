@@ -33,6 +33,7 @@ __all__ = [
     "group_labels",
     "is_owned_by",
     "objects_of",
+    "pod_labels",
     "record_name",
     "records",
     "records_named",
@@ -107,13 +108,18 @@ def tag_labels(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def group_labels(*, name: str, group_id: str, environment: str, tags: Mapping[str, str]) -> dict[str, str]:
-    """Labels of every object of a group, and of its pods."""
+    """Labels of every object of a group."""
     return {
         **shared_labels(environment),
         GROUP: name,
         GROUP_ID: group_id,
         **tag_labels(tags),
     }
+
+
+def pod_labels(name: str, group_id: str, tags: Mapping[str, str]) -> dict[str, str]:
+    """Labels of the pods: what may change without a restart (the environment) is not among them."""
+    return {MANAGED_BY: MANAGED_BY_CHALK, GROUP: name, GROUP_ID: group_id, **tag_labels(tags)}
 
 
 def shared_labels(environment: str) -> dict[str, str]:

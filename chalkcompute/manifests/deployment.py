@@ -1,0 +1,128 @@
+"""The Deployment of a group: its replicas, how they roll over and how they drain."""
+
+from __future__ import annotations
+
+from chalkcompute.manifests import labels
+from chalkcompute.manifests.literals import literal
+from chalkcompute.manifests.placement import Placement, Profile
+from chalkcompute.spec import Gpu, ScalingGroupSpec
+from chalkcompute.spec.probes import ReadinessProbe
+from chalkcompute.types import Manifest
+
+__all__ = ["CONTAINER", "PORT_NAME", "deployment"]
+
+CONTAINER = "app"
+PORT_NAME = "http"
+
+_DRAIN_SECONDS = 5  # endpoints are withdrawn asynchronously; a SIGTERM at once would race them
+_STOP_SECONDS = 30  # what a process has after SIGTERM, Kubernetes' own default
+_PROGRESS_DEADLINE_SECONDS = 600
+_PROGRESS_DEADLINE_GPU_SECONDS = 1800  # a node has to boot, and an image of 20 GB to come
+_REVISION_HISTORY = 3
+
+_DEFAULT_CPU = ("100m", "1")
+_DEFAULT_MEMORY = ("256Mi", "1Gi")
+
+
+def deployment(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
+    """The Deployment `<name>`.
+
+    `spec.replicas` is there in fixed mode only: where an autoscaler sets it, applying it would undo the
+    autoscaler, and no conflict would say so.
+    """
+    gpu = _gpu(spec)
+    body: Manifest = {
+        "revisionHistoryLimit": _REVISION_HISTORY,
+        "progressDeadlineSeconds": _PROGRESS_DEADLINE_GPU_SECONDS if gpu else _PROGRESS_DEADLINE_SECONDS,
+        "minReadySeconds": 0,
+        "selector": {"matchLabels": labels.selector(placement.group_id)},
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1 if gpu else "25%"},
+        },
+        "template": {
+            "metadata": {"labels": labels.pod_labels(spec.name, placement.group_id, spec.tags)},
+            "spec": _pod(spec, gpu, placement.profile),
+        },
+    }
+    if spec.mode == "fixed":
+        body = {"replicas": spec.min_replicas, **body}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": placement.metadata(spec.name, group=spec.name, tags=spec.tags),
+        "spec": body,
+    }
+
+
+def _gpu(spec: ScalingGroupSpec) -> Gpu | None:
+    return None if spec.gpu is None else Gpu.parse(spec.gpu)
+
+
+def _pod(spec: ScalingGroupSpec, gpu: Gpu | None, profile: Profile) -> Manifest:
+    pod: Manifest = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "terminationGracePeriodSeconds": _drain_seconds(spec) + _STOP_SECONDS,
+        "containers": [_container(spec, gpu, profile)],
+    }
+    if gpu is not None:
+        # Clusters without the ExtendedResourceToleration admission (AKS) need it said.
+        pod["tolerations"] = [
+            {"key": profile.gpu_resource_name, "operator": "Exists", "effect": "NoSchedule"}
+        ]
+        if gpu.type is not None:
+            pod["nodeSelector"] = {profile.gpu_node_selector_key: gpu.type}
+    return pod
+
+
+def _container(spec: ScalingGroupSpec, gpu: Gpu | None, profile: Profile) -> Manifest:
+    container: Manifest = {
+        "name": CONTAINER,
+        "image": spec.image,
+        "ports": [{"name": PORT_NAME, "containerPort": spec.port, "protocol": "TCP"}],
+        "resources": _resources(spec, gpu, profile),
+        "readinessProbe": _readiness(spec.readiness_probe or ReadinessProbe.tcp(), spec.port),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["NET_RAW"]}},
+    }
+    if spec.entrypoint is not None:
+        container["command"] = [literal(item) for item in spec.entrypoint]
+    if spec.env:
+        container["env"] = [{"name": name, "value": literal(value)} for name, value in spec.env.items()]
+    if drain := _drain_seconds(spec):
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": drain}}}
+    return container
+
+
+def _drain_seconds(spec: ScalingGroupSpec) -> int:
+    return _DRAIN_SECONDS if spec.shutdown_delay_seconds is None else spec.shutdown_delay_seconds
+
+
+def _resources(spec: ScalingGroupSpec, gpu: Gpu | None, profile: Profile) -> Manifest:
+    """Request and limit: equal where given, the defaults for each resource that was not."""
+    cpu = _DEFAULT_CPU if spec.cpu is None else (spec.cpu, spec.cpu)
+    memory = _DEFAULT_MEMORY if spec.memory is None else (spec.memory, spec.memory)
+    extended = {} if gpu is None else {profile.gpu_resource_name: str(gpu.count)}
+    return {
+        "requests": {"cpu": cpu[0], "memory": memory[0], **extended},
+        "limits": {"cpu": cpu[1], "memory": memory[1], **extended},
+    }
+
+
+def _readiness(probe: ReadinessProbe, port: int) -> Manifest:
+    action: Manifest
+    if probe.kind == "http":
+        action = {"httpGet": {"path": probe.path, "port": PORT_NAME, "scheme": "HTTP"}}
+    elif probe.kind == "grpc":
+        # A gRPC probe takes a number, no port name; an empty service asks for the server as a whole.
+        action = {"grpc": {"port": port, "service": probe.service}}
+    else:
+        action = {"tcpSocket": {"port": PORT_NAME}}
+    return {
+        **action,
+        "periodSeconds": probe.period_seconds,
+        "timeoutSeconds": probe.timeout_seconds,
+        "failureThreshold": probe.failure_threshold,
+    }
