@@ -1,7 +1,7 @@
 # For a newcomer: `make demo` shows it working, `make test` runs every test. Both set up what they need in .venv.
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .PHONY: help demo test check docs format clean
 
