@@ -1,1 +1,124 @@
-"""Scaling groups: a replicated, HTTP-fronted, autoscaled service as plain Kubernetes objects."""
+"""Scaling groups: a replicated, HTTP-fronted, autoscaled service as plain Kubernetes objects.
+
+The public names are those of `__all__`, `chalkcompute.errors` and `chalkcompute.types`. They are
+resolved on first use (PEP 562), so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chalkcompute.client import ChalkClient
+    from chalkcompute.errors import (
+        ApiError,
+        CapabilityError,
+        ChalkError,
+        ClusterError,
+        ConfigError,
+        ConflictError,
+        ConnectionConfigError,
+        DeployFailedError,
+        ForbiddenError,
+        InvalidObjectError,
+        LocalClusterError,
+        NotFoundError,
+        NotOwnedError,
+        SpecError,
+        UnauthorizedError,
+        UnreachableError,
+        WaitTimeoutError,
+    )
+    from chalkcompute.probes import ReadinessProbe
+    from chalkcompute.scaling_group import ScalingGroup
+    from chalkcompute.spec import ScalingGroupSpec
+    from chalkcompute.types import (
+        Action,
+        Cause,
+        DeleteResult,
+        DeployResult,
+        Evidence,
+        ListScalingGroupsResponse,
+        Manifest,
+        Progress,
+        ReplicaCounts,
+        ScalingGroupInfo,
+        Status,
+        Target,
+        Verdict,
+    )
+
+__all__ = [
+    "Action",
+    "ApiError",
+    "CapabilityError",
+    "Cause",
+    "ChalkClient",
+    "ChalkError",
+    "ClusterError",
+    "ConfigError",
+    "ConflictError",
+    "ConnectionConfigError",
+    "DeleteResult",
+    "DeployFailedError",
+    "DeployResult",
+    "Evidence",
+    "ForbiddenError",
+    "InvalidObjectError",
+    "ListScalingGroupsResponse",
+    "LocalClusterError",
+    "Manifest",
+    "NotFoundError",
+    "NotOwnedError",
+    "Progress",
+    "ReadinessProbe",
+    "ReplicaCounts",
+    "ScalingGroup",
+    "ScalingGroupInfo",
+    "ScalingGroupSpec",
+    "SpecError",
+    "Status",
+    "Target",
+    "UnauthorizedError",
+    "UnreachableError",
+    "Verdict",
+    "WaitTimeoutError",
+]
+
+_HOMES = {
+    "ChalkClient": "client",
+    "ReadinessProbe": "probes",
+    "ScalingGroup": "scaling_group",
+    "ScalingGroupSpec": "spec",
+    **dict.fromkeys(
+        (
+            "Action",
+            "Cause",
+            "DeleteResult",
+            "DeployResult",
+            "Evidence",
+            "ListScalingGroupsResponse",
+            "Manifest",
+            "Progress",
+            "ReplicaCounts",
+            "ScalingGroupInfo",
+            "Status",
+            "Target",
+            "Verdict",
+        ),
+        "types",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,7 +15,7 @@ reads it) or `~/.kube/config`, then the credentials of the pod we run in, then a
 | `CHALK_KUBECONFIG`, `CHALK_CONTEXT` | kubeconfig file and context |
 | `CHALK_NAMESPACE` | Kubernetes namespace; else the context's own, else `default` |
 | `CHALK_ENVIRONMENT` | environment id, first part of every host name |
-| `CHALK_GATEWAY` | `namespace/name` of the Gateway to attach routes to |
+| `CHALK_GATEWAY` | `namespace/name` of the Gateway to attach routes to; `/listener` may follow |
 | `CHALK_GATEWAY_DOMAIN` | domain of its wildcard listener, where it cannot be read off the Gateway |
 | `CHALK_LOCAL_HOME` | state folder of the local cluster; `~/.chalk/local` |
 | `CHALK_GPU_NODE_SELECTOR_KEY`, `CHALK_GPU_RESOURCE_NAME` | where they are not GKE's and NVIDIA's |
@@ -53,6 +53,7 @@ class Settings:
         namespace: Kubernetes namespace, or None for the context's.
         environment: Environment id, or None to ask the namespace.
         gateway: `(namespace, name)` of the Gateway, or None to look for it.
+        gateway_section: Name of its listener, or None for the one that fits.
         gateway_domain: Its domain, or None to read it off the Gateway.
         in_cluster_server: URL of the API server when we run in a pod, or None.
         service_account: Folder of the pod's credentials.
@@ -68,6 +69,7 @@ class Settings:
     namespace: str | None = None
     environment: str | None = None
     gateway: tuple[str, str] | None = None
+    gateway_section: str | None = None
     gateway_domain: str | None = None
     in_cluster_server: str | None = None
     service_account: Path = _SERVICE_ACCOUNT
@@ -104,7 +106,7 @@ def load_settings(
         context: kubeconfig context.
         namespace: Kubernetes namespace.
         environment: Environment id.
-        gateway: `namespace/name` of a Gateway.
+        gateway: `namespace/name` of a Gateway, or `namespace/name/listener`.
         gateway_domain: Domain of its wildcard listener.
         env_file: File to read instead of `.env` of the working folder; must exist.
         environ: Environment; the process's own when None.
@@ -125,6 +127,7 @@ def load_settings(
     default = _paths(values.get("KUBECONFIG"), home)
     local_home = values.get("CHALK_LOCAL_HOME") or None
     ca_file = setting(None, "CHALK_CA_FILE")
+    chosen = _gateway(setting(gateway, "CHALK_GATEWAY"))
     return Settings(
         kubeconfig=_paths(explicit, home),
         kubeconfig_default=default or (home / ".kube" / "config",),
@@ -132,7 +135,8 @@ def load_settings(
         context=setting(context, "CHALK_CONTEXT"),
         namespace=setting(namespace, "CHALK_NAMESPACE"),
         environment=setting(environment, "CHALK_ENVIRONMENT"),
-        gateway=_gateway(setting(gateway, "CHALK_GATEWAY")),
+        gateway=chosen[:2] if chosen else None,
+        gateway_section=chosen[2] if chosen else None,
         gateway_domain=_domain(setting(gateway_domain, "CHALK_GATEWAY_DOMAIN")),
         in_cluster_server=_in_cluster_server(values),
         service_account=service_account,
@@ -267,16 +271,16 @@ def _in_cluster_server(values: Mapping[str, str]) -> str | None:
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
-def _gateway(text: str | None) -> tuple[str, str] | None:
+def _gateway(text: str | None) -> tuple[str, str, str | None] | None:
     if text is None:
         return None
-    namespace, slash, name = text.partition("/")
-    if not slash or not namespace or not name or "/" in name:
+    parts = text.split("/")
+    if len(parts) not in (2, 3) or not all(parts):
         raise ConfigError(
             f"gateway `{text}` is not of the form `namespace/name`",
             hint="`kubectl get gateways -A` lists them",
         )
-    return namespace, name
+    return parts[0], parts[1], parts[2] if len(parts) == 3 else None
 
 
 def _domain(text: str | None) -> str | None:

@@ -1,0 +1,199 @@
+"""One HTTP request to a group's URL, patient with a gateway that has no replica to send it to yet.
+
+Only what never reached a replica is tried again: a connection that could not be made, and Envoy's own
+503 (`no healthy upstream`, `upstream connect error … connection failure`). What the replica itself
+answers, 503 included, is returned at once.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from chalkcompute.errors import SpecError, UnreachableError
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Call", "send_call"]
+
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 5.0
+# A gateway that takes no connection at all is down, not cold: no use in waiting minutes for it.
+_CONNECT_PATIENCE = 15.0
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, section 9.2.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What to send.
+
+    Attributes:
+        path: Path below the group's URL; a query in it is kept.
+        method: HTTP method.
+        json: Body as JSON.
+        data: Form fields.
+        content: Raw body.
+        headers: Request headers.
+        params: Query parameters.
+        timeout: Seconds for each attempt.
+        cold_start_timeout: Seconds to go on trying while the gateway has no replica; 0 tries once.
+    """
+
+    path: str = "/"
+    method: str = "POST"
+    json: Any = None
+    data: Mapping[str, Any] | None = None
+    content: str | bytes | Iterable[bytes] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] | None = None
+    timeout: float = 30.0
+    cold_start_timeout: float = 300.0
+
+    def __post_init__(self) -> None:
+        bodies = [name for name in ("json", "data", "content") if getattr(self, name) is not None]
+        if len(bodies) > 1:
+            raise SpecError(
+                f"{' and '.join(f'`{name}`' for name in bodies)} are both given: a request has one body",
+                field=bodies[1],
+            )
+
+    @property
+    def replayable(self) -> bool:
+        """Whether the body can be sent a second time."""
+        return self.content is None or isinstance(self.content, str | bytes)
+
+
+def send_call(
+    web_url: str,
+    call: Call,
+    *,
+    ca_pem: str | None = None,
+    transport: httpx.BaseTransport | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> httpx.Response:
+    """Send it; the response's `url` is the public one.
+
+    Args:
+        web_url: The group's URL.
+        call: What to send.
+        ca_pem: Certificate authorities to trust besides the system's, PEM.
+        transport: httpx transport instead of the network.
+        sleep: Wait that many seconds.
+        monotonic: Seconds, for time limits.
+
+    Raises:
+        UnreachableError: No connection, a TLS failure, or no answer within `timeout`.
+    """
+    import httpx
+
+    url = join(web_url, call.path)
+    chosen = transport if transport is not None else _transport(httpx.URL(url), ca_pem)
+    start = monotonic()
+    pause = _FIRST_PAUSE
+    with httpx.Client(transport=chosen, timeout=call.timeout, verify=_context(ca_pem)) as client:
+        while True:
+            patience = call.cold_start_timeout
+            try:
+                response = _attempt(client, url, call)
+                if not call.replayable or not _refused_by_gateway(response, call.method):
+                    return response
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                patience = min(patience, _CONNECT_PATIENCE)
+                final = not call.replayable or _is_tls_failure(error)
+                if final or monotonic() - start + pause > patience:
+                    raise _unreachable(url, error) from error
+            except httpx.TransportError as error:
+                raise _unreachable(url, error) from error
+            else:
+                if monotonic() - start + pause > patience:
+                    return response
+            sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def join(web_url: str, path: str) -> str:
+    """`web_url` and `path` with exactly one slash between them."""
+    return f"{web_url.rstrip('/')}/{path.lstrip('/')}"
+
+
+def _attempt(client: httpx.Client, url: str, call: Call) -> httpx.Response:
+    content: str | bytes | Iterable[bytes] | AsyncIterable[bytes] | None = call.content
+    return client.request(
+        call.method,
+        url,
+        json=call.json,
+        data=dict(call.data) if call.data is not None else None,
+        content=content,
+        headers=dict(call.headers),
+        params=dict(call.params) if call.params is not None else None,
+    )
+
+
+def _refused_by_gateway(response: httpx.Response, method: str) -> bool:
+    if response.status_code != 503 or response.headers.get("server") != "envoy":
+        return False
+    body = response.content[:512].decode("utf-8", "replace").lower()
+    if body.startswith("no healthy upstream"):
+        return True
+    # "upstream connect error or disconnect/reset before headers": only with a failed connection is
+    # it certain that no replica saw the request.
+    reached = "connection failure" not in body and "connection timeout" not in body
+    return body.startswith("upstream connect error") and (not reached or method.upper() in _IDEMPOTENT)
+
+
+def _context(ca_pem: str | None) -> ssl.SSLContext:
+    import httpx
+
+    context = httpx.create_ssl_context()
+    if ca_pem is not None:
+        context.load_verify_locations(cadata=ca_pem)
+    return context
+
+
+def _transport(url: httpx.URL, ca_pem: str | None) -> httpx.BaseTransport | None:
+    """For `*.localhost` a transport that goes to this machine; else None, httpx's own."""
+    import httpx
+
+    if not (url.host == "localhost" or url.host.endswith(".localhost")):
+        return None
+    inner = httpx.HTTPTransport(verify=_context(ca_pem))
+
+    class Loopback(httpx.BaseTransport):
+        """RFC 6761 reserves `.localhost` for the loopback address; not every resolver knows."""
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            here = httpx.Request(
+                request.method,
+                request.url.copy_with(host="127.0.0.1"),
+                headers=request.headers,
+                stream=request.stream,
+                extensions={**request.extensions, "sni_hostname": request.url.host},
+            )
+            return inner.handle_request(here)
+
+        def close(self) -> None:
+            inner.close()
+
+    return Loopback()
+
+
+def _is_tls_failure(error: BaseException) -> bool:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLError):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _unreachable(url: str, error: Exception) -> UnreachableError:
+    why = str(error) or type(error).__name__
+    hint = None
+    if _is_tls_failure(error):
+        hint = "if the gateway's certificate is signed by your own authority, set CHALK_CA_FILE"
+    return UnreachableError(f"cannot reach `{url}`: {why}", hint=hint)

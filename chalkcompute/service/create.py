@@ -1,0 +1,355 @@
+"""Create a group, or bring it to another spec.
+
+Everything is checked first; then the writes go in an order that can break off anywhere and be finished
+by running it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from chalkcompute.cluster.protocol import Cluster
+from chalkcompute.errors import (
+    ChalkError,
+    ConflictError,
+    ForbiddenError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+)
+from chalkcompute.manifests import labels, render
+from chalkcompute.manifests.record import Operation, Record
+from chalkcompute.service import preflight, records, replicas, revisions
+from chalkcompute.service.discovery import Place, discover
+from chalkcompute.service.ownership import is_shared, require_ours
+from chalkcompute.service.progress import OnProgress, Reporter
+from chalkcompute.service.read import describe
+from chalkcompute.service.scope import Scope, World
+from chalkcompute.spec import ScalingGroupSpec
+from chalkcompute.types import Action, DeployResult, Manifest
+
+__all__ = ["create_group"]
+
+_ATTEMPTS = 3
+# Made in some modes only, so a change of mode may leave one behind.
+_OPTIONAL = (
+    ("HorizontalPodAutoscaler", "autoscaling", "horizontalpodautoscalers"),
+    ("ScaledObject", "keda.sh", "scaledobjects"),
+    ("InterceptorRoute", "http.keda.sh", "interceptorroutes"),
+)
+
+Live = dict[tuple[str, str], Manifest]
+"""Objects that exist, by kind and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a deploy is going to do.
+
+    Attributes:
+        action: Created, updated or unchanged.
+        record: The record as it shall be; not yet written.
+        previous: The revision before, or None.
+        changes: What differs from it.
+    """
+
+    action: Action
+    record: Record
+    previous: int | None = None
+    changes: tuple[str, ...] = ()
+
+
+def create_group(
+    cluster: Cluster,
+    scope: Scope,
+    spec: ScalingGroupSpec,
+    *,
+    update: bool,
+    dry_run: bool,
+    on_progress: OnProgress | None,
+    world: World,
+) -> DeployResult:
+    """Create or update; see `ChalkClient.create_scaling_group`."""
+    reporter = Reporter(on_progress, world)
+    reporter.say("applying", "looking at the cluster")
+    place = discover(cluster, scope)
+    warnings = [*place.warnings, *preflight.check_capabilities(cluster, spec, scope.profile)]
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _Deploy(cluster, scope, spec, place, world, reporter, list(warnings)).run(
+                update=update, dry_run=dry_run
+            )
+        except ObjectExistsError:
+            # Someone created the record between our look and our POST: it is an update now.
+            world.sleep(0.2 * (attempt + 1) * (1.0 + world.jitter()))
+    raise ConflictError(
+        f"scaling group `{spec.name}` is created and deleted by someone else at the same time",
+        hint="try again in a moment",
+    )
+
+
+class _Deploy:
+    """One attempt."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        scope: Scope,
+        spec: ScalingGroupSpec,
+        place: Place,
+        world: World,
+        reporter: Reporter,
+        warnings: list[str],
+    ) -> None:
+        self.cluster = cluster
+        self.scope = scope
+        self.spec = spec
+        self.place = place
+        self.world = world
+        self.reporter = reporter
+        self.warnings = warnings
+        self._id = world.new_id()
+
+    def run(self, *, update: bool, dry_run: bool) -> DeployResult:
+        found = records.by_name(self.cluster, self.scope.namespace, self.spec.name)
+        self._refuse(found, update=update)
+        plan = self._plan(found)
+        manifests = self._render(plan.record)
+        live = self._live(manifests, plan.record.id, exists=found is not None)
+        self.reporter.say("applying", "checking with a dry run")
+        drifted = self._dry_run(manifests, live)
+        if dry_run:
+            return self._result(plan)
+        if plan.action is Action.UNCHANGED and not drifted and found is not None and found.operation is None:
+            return self._result(plan)
+        taken = self._take(found, plan)
+        try:
+            done = self._write(taken, live, drifted)
+        except BaseException:
+            # Best effort: without it the lease simply runs out, and the record still says unfinished.
+            with contextlib.suppress(ChalkError):
+                records.abandon(self.cluster, taken.record, self.world)
+            raise
+        return self._result(replace(taken, record=done))
+
+    def _refuse(self, found: Record | None, *, update: bool) -> None:
+        if found is None:
+            return
+        if found.state == labels.STATE_DELETING:
+            raise ConflictError(
+                f"scaling group `{found.name}` is being deleted",
+                hint=f"`chalk scaling-group delete {found.name}` finishes that and waits for it",
+            )
+        if not update:
+            raise ConflictError(
+                f"scaling group `{found.name}` exists already (revision {found.revision})",
+                hint="leave out `--no-update` to update it",
+            )
+
+    def _plan(self, found: Record | None) -> _Plan:
+        now = self.world.now()
+        gateway, environment = self.place.gateway, self.place.environment
+        if found is None:
+            record = Record(
+                id=self._id,
+                name=self.spec.name,
+                environment=environment,
+                namespace=self.scope.namespace,
+                revision=1,
+                created_at=now,
+                updated_at=now,
+                spec=self.spec,
+                gateway=gateway,
+            )
+            return _Plan(Action.CREATED, record)
+        changes = found.spec.changes(self.spec)
+        if found.environment != environment:
+            changes = (*changes, "environment")
+        if found.gateway != gateway:
+            changes = (*changes, "gateway")
+        if not changes:
+            return _Plan(Action.UNCHANGED, found, found.revision)
+        record = replace(
+            found,
+            environment=environment,
+            revision=found.revision + 1,
+            updated_at=now,
+            spec=self.spec,
+            gateway=gateway,
+        )
+        return _Plan(Action.UPDATED, record, found.revision, changes)
+
+    def _take(self, found: Record | None, plan: _Plan) -> _Plan:
+        """Write the record, lease and new spec in one step."""
+        self.reporter.say("applying", "writing the record")
+        if found is None:
+            operation = Operation("deploy", self.world.holder(), self.world.now() + records.LEASE)
+            made = self.cluster.create(replace(plan.record, operation=operation).to_manifest())
+            return replace(plan, record=records.parse(made))
+        final = plan
+
+        def edit(current: Record) -> Record:
+            nonlocal final
+            self._refuse(current, update=True)
+            final = self._plan(current)
+            return final.record
+
+        taken = records.acquire(
+            self.cluster,
+            found,
+            "deploy",
+            self.world,
+            edit=edit,
+            on_wait=lambda message: self.reporter.say("applying", message),
+        )
+        return replace(final, record=taken)
+
+    def _write(self, plan: _Plan, live: Live, drifted: frozenset[str]) -> Record:
+        record = plan.record
+        revisions.write(self.cluster, record, plan.changes, self.world)
+        manifests = self._render(record)
+        steps = replicas.plan(
+            self.spec,
+            self._seen(live, "Deployment"),
+            self._seen(live, "HorizontalPodAutoscaler"),
+            self._seen(live, "ScaledObject"),
+        )
+        say = lambda message: self.reporter.say("applying", message)  # noqa: E731
+        replicas.run(self.cluster, record.namespace, record.name, steps, self.world, say)
+        for manifest in manifests:
+            self._apply(manifest)
+        self._prune(manifests, record)
+        if plan.action is Action.UNCHANGED and drifted:
+            self.warnings.append(
+                f"brought back what had been changed or removed: {', '.join(sorted(drifted))}"
+            )
+        return records.release(self.cluster, record, self.world)
+
+    def _apply(self, manifest: Manifest) -> None:
+        key = _key(manifest)
+        self.reporter.say("applying", f"applying {key}")
+        try:
+            applied = self.cluster.apply(manifest)
+        except ForbiddenError as error:
+            if not is_shared(manifest):
+                raise
+            self.warnings.append(
+                f"{error.message}; ask an administrator to apply {key} in namespace "
+                f"`{manifest['metadata']['namespace']}` (`chalk scaling-group manifests` prints it)"
+            )
+            return
+        if manifest["kind"] == "Deployment":
+            warning = replicas.lift(self.cluster, self.spec, applied.obj)
+            if warning is not None:
+                self.warnings.append(warning)
+
+    def _prune(self, manifests: Sequence[Manifest], record: Record) -> None:
+        """Delete what an earlier mode needed and this one does not; the route points elsewhere by now."""
+        if record.revision == 1:
+            return
+        wanted = {(m["kind"], m["metadata"]["name"]) for m in manifests}
+        for kind, name in self._possible(record.name):
+            if (kind, name) in wanted:
+                continue
+            obj = self._get(kind, name, record.namespace)
+            if obj is not None and labels.is_owned_by(obj, record.id) and not _has_controller(obj):
+                self.reporter.say("applying", f"removing {kind}/{name}")
+                self.cluster.delete(kind, name, record.namespace, uid=obj["metadata"]["uid"])
+
+    def _possible(self, name: str) -> list[tuple[str, str]]:
+        """Kind and name of every object that a group may have in some mode only, where served."""
+        capabilities = self.cluster.capabilities()
+        found = [(kind, name) for kind, group, plural in _OPTIONAL if capabilities.serves(group, plural)]
+        return [*found, ("Service", labels.vip_name(name))]
+
+    def _live(self, manifests: Sequence[Manifest], group_id: str, *, exists: bool) -> Live:
+        """The objects that are there already, each of them ours.
+
+        Raises:
+            NotOwnedError: One is not.
+        """
+        live: Live = {}
+        wanted = [(m["kind"], m["metadata"]["name"], m["metadata"]["namespace"]) for m in manifests]
+        if exists:
+            wanted += [
+                (kind, name, self.scope.namespace)
+                for kind, name in self._possible(self.spec.name)
+                if (kind, name, self.scope.namespace) not in wanted
+            ]
+        for kind, name, namespace in wanted:
+            obj = self._get(kind, name, namespace)
+            if obj is None:
+                continue
+            # KEDA makes an HPA of the group's name and labels, as its ScaledObject's own.
+            if not _has_controller(obj) and (kind, name) in {
+                (m["kind"], m["metadata"]["name"]) for m in manifests
+            }:
+                require_ours(obj, group_id)
+            live[(kind, name)] = obj
+        return live
+
+    def _get(self, kind: str, name: str, namespace: str) -> Manifest | None:
+        try:
+            return self.cluster.get(kind, name, namespace)
+        except ObjectNotFoundError:
+            return None
+        except ForbiddenError:
+            if kind == "ReferenceGrant":
+                return None  # in KEDA's namespace, where we may have no rights; the apply will tell
+            raise
+
+    def _dry_run(self, manifests: Sequence[Manifest], live: Live) -> frozenset[str]:
+        """`Kind/name` of the objects that are not as they should be."""
+        # KEDA's webhook refuses a ScaledObject while an HPA is there, which goes before it is applied.
+        has_autoscaler = ("HorizontalPodAutoscaler", self.spec.name) in live
+        skip = frozenset({"ScaledObject"} if has_autoscaler and self.spec.mode == "keda" else ())
+        answer = preflight.dry_run(self.cluster, manifests, skip=skip)
+        self.warnings += answer.warnings
+        deployment = next(m for m in manifests if m["kind"] == "Deployment")
+        drifted = {
+            key
+            for key, result in answer.results.items()
+            if key in answer.created or _content(result) != _content(_by_key(live, key))
+        }
+        if "Deployment/" + self.spec.name in drifted:
+            exists = self._seen(live, "Deployment") is not None
+            self.warnings += preflight.dry_run_pod(self.cluster, deployment, exists=exists)
+        return frozenset(drifted)
+
+    def _seen(self, live: Live, kind: str) -> Manifest | None:
+        return live.get((kind, self.spec.name))
+
+    def _render(self, record: Record) -> tuple[Manifest, ...]:
+        return render(self.spec, record.placement(self.scope.profile))
+
+    def _result(self, plan: _Plan) -> DeployResult:
+        return DeployResult(
+            action=plan.action,
+            info=describe(self.cluster, plan.record, world=self.world),
+            previous_revision=plan.previous if plan.action is Action.UPDATED else None,
+            changes=plan.changes,
+            warnings=tuple(dict.fromkeys(self.warnings)),
+        )
+
+
+def _key(manifest: Manifest) -> str:
+    return f"{manifest['kind']}/{manifest['metadata']['name']}"
+
+
+def _by_key(live: Live, key: str) -> Manifest | None:
+    kind, _, name = key.partition("/")
+    return live.get((kind, name))
+
+
+def _has_controller(obj: Manifest) -> bool:
+    return any(owner.get("controller") for owner in obj["metadata"].get("ownerReferences") or ())
+
+
+def _content(obj: Manifest | None) -> object:
+    """An object without what the server counts and reports by itself."""
+    if obj is None:
+        return None
+    bookkeeping = ("managedFields", "resourceVersion", "generation")
+    metadata = {key: value for key, value in obj["metadata"].items() if key not in bookkeeping}
+    return {**{key: value for key, value in obj.items() if key != "status"}, "metadata": metadata}

@@ -1,0 +1,218 @@
+"""Delete a group: mark, remember, cut the traffic, let the cluster collect, and look that nothing is left.
+
+Order: record to `deleting` (compare-and-swap), tombstone, route, then the record itself, which owns all
+the rest: from there on the cluster's garbage collector finishes even if this process dies. Each step
+may find itself already done, so a delete that broke off is finished by running it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from chalkcompute.cluster.protocol import Cluster
+from chalkcompute.errors import (
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    ObjectConflictError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+)
+from chalkcompute.manifests import labels
+from chalkcompute.manifests.record import Record, Tombstone, is_tombstone
+from chalkcompute.service import records, revisions
+from chalkcompute.service.progress import OnProgress, Reporter
+from chalkcompute.service.scope import Scope, World
+from chalkcompute.types import DeleteResult, Manifest
+
+__all__ = ["delete_group"]
+
+_POLL_SECONDS = 0.5
+_MADE = ("ConfigMap", "Service", "Deployment", "HorizontalPodAutoscaler")
+_MADE_WHERE_SERVED = (
+    ("HTTPRoute", "gateway.networking.k8s.io", "httproutes"),
+    ("ScaledObject", "keda.sh", "scaledobjects"),
+    ("InterceptorRoute", "http.keda.sh", "interceptorroutes"),
+)
+_FOLLOWING = ("ReplicaSet", "Pod")  # made by the cluster out of ours
+
+
+def delete_group(
+    cluster: Cluster,
+    scope: Scope,
+    *,
+    name: str | None,
+    group_id: str | None,
+    timeout: float,
+    on_progress: OnProgress | None,
+    world: World,
+) -> DeleteResult:
+    """Delete; see `ChalkClient.delete_scaling_group`."""
+    run = _Delete(cluster, scope.namespace, timeout, Reporter(on_progress, world), world)
+    if group_id is not None:
+        found = records.by_id(cluster, scope.namespace, group_id)
+        record = found if isinstance(found, Record) else None
+        return run.record(record) if record else run.leftovers(labels.objects_of(group_id), group_id)
+    assert name is not None  # the client has checked that one of the two is given
+    record = records.by_name(cluster, scope.namespace, name)
+    selector = f"{labels.MANAGED_BY}={labels.MANAGED_BY_CHALK},{labels.GROUP}={name}"
+    return run.record(record) if record else run.leftovers(selector, name)
+
+
+class _Delete:
+    """One run."""
+
+    def __init__(
+        self, cluster: Cluster, namespace: str, timeout: float, reporter: Reporter, world: World
+    ) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._timeout = timeout
+        self._reporter = reporter
+        self._world = world
+
+    def record(self, record: Record) -> DeleteResult:
+        """Delete a group that has a record."""
+        self._reporter.say("deleting", "marking the record")
+        marked = self._mark(record)
+        selector = labels.objects_of(marked.id)
+        made = self._objects(self._kinds(), selector)
+        tombstone = self._remember(marked)
+        self._reporter.say("deleting", "removing the route")
+        self._delete_if_ours("HTTPRoute", marked.name, marked.id)
+        self._reporter.say("deleting", "removing the record and what it owns")
+        with contextlib.suppress(ObjectConflictError):
+            # Another uid: someone deleted it and made a new group of that name, which is not ours to delete.
+            self._cluster.delete(
+                "ConfigMap",
+                labels.record_name(marked.name),
+                self._namespace,
+                uid=marked.uid,
+                propagation="Foreground",
+            )
+        self._wait_gone(selector, marked.name)
+        kept = [f"ConfigMap/{tombstone}: its history"]
+        if marked.spec.mode == "keda":
+            grant = labels.grant_name(self._namespace)
+            kept.append(f"ReferenceGrant/{grant}: shared by the groups of this environment")
+        return DeleteResult(marked.id, marked.name, _named(made), tuple(kept))
+
+    def leftovers(self, selector: str, wanted: str) -> DeleteResult:
+        """Remove objects whose record is gone, if there are any.
+
+        Raises:
+            NotFoundError: There are none.
+        """
+        found = self._objects(self._kinds(), selector)
+        if not found:
+            raise self._not_found(wanted)
+        ids = {labels.group_id_of(obj) for obj in found}
+        for obj in found:
+            meta = obj["metadata"]
+            self._reporter.say("deleting", f"removing {obj['kind']}/{meta['name']}")
+            self._cluster.delete(
+                obj["kind"], meta["name"], self._namespace, uid=meta["uid"], propagation="Foreground"
+            )
+        name = found[0]["metadata"]["labels"].get(labels.GROUP, wanted)
+        self._wait_gone(selector, name)
+        return DeleteResult(next(iter(ids)) or "", name, _named(found))
+
+    def _mark(self, record: Record) -> Record:
+        def edit(current: Record) -> Record:
+            if current.state == "deleting":
+                return current
+            return replace(current, state="deleting", updated_at=self._world.now())
+
+        return records.acquire(
+            self._cluster,
+            record,
+            "delete",
+            self._world,
+            patience=min(records.PATIENCE, self._timeout),
+            edit=edit,
+            on_wait=lambda message: self._reporter.say("deleting", message),
+        )
+
+    def _remember(self, record: Record) -> str:
+        """Write the tombstone, unless an earlier try has."""
+        kept = revisions.of(self._cluster, record)
+        tombstone = Tombstone.of(record, deleted_at=record.updated_at, revisions=kept)
+        with contextlib.suppress(ObjectExistsError):
+            self._cluster.create(tombstone.to_manifest())
+        return labels.tombstone_name(record.id)
+
+    def _delete_if_ours(self, kind: str, name: str, group_id: str) -> None:
+        try:
+            obj = self._cluster.get(kind, name, self._namespace)
+        except ObjectNotFoundError:
+            return
+        if labels.is_owned_by(obj, group_id):
+            self._cluster.delete(kind, name, self._namespace, uid=obj["metadata"]["uid"])
+
+    def _wait_gone(self, selector: str, name: str) -> None:
+        until = self._world.monotonic() + self._timeout
+        left = (*self._kinds(), *_FOLLOWING)
+        while True:
+            found = self._objects(left, selector)
+            if not found:
+                self._reporter.say("done", "nothing is left")
+                return
+            left = tuple(dict.fromkeys(obj["kind"] for obj in found))
+            names = ", ".join(_named(found))
+            if self._world.monotonic() >= until:
+                raise ConflictError(
+                    f"scaling group `{name}` is deleted, but after {self._timeout:g} s the cluster still "
+                    f"has {names}",
+                    hint=_why_left(found),
+                )
+            self._reporter.say("deleting", f"waiting for {names}")
+            self._world.sleep(_POLL_SECONDS)
+
+    def _kinds(self) -> tuple[str, ...]:
+        capabilities = self._cluster.capabilities()
+        served = (kind for kind, group, plural in _MADE_WHERE_SERVED if capabilities.serves(group, plural))
+        return (*_MADE, *served)
+
+    def _objects(self, kinds: tuple[str, ...], selector: str) -> list[Manifest]:
+        found: list[Manifest] = []
+        for kind in kinds:
+            try:
+                found += self._cluster.list(kind, self._namespace, labels=selector)
+            except ForbiddenError:
+                if kind not in _FOLLOWING:
+                    raise  # pods and ReplicaSets go by themselves; seeing them is a courtesy
+        return [obj for obj in found if not is_tombstone(obj)]
+
+    def _not_found(self, wanted: str) -> NotFoundError:
+        dead = records.tombstones(self._cluster, self._namespace, wanted)
+        if dead:
+            when = dead[-1].deleted_at.astimezone(UTC)
+            return NotFoundError(
+                f"there is no scaling group `{wanted}` in namespace `{self._namespace}`; it was deleted at "
+                f"{_stamp(when)}",
+                hint="`chalk scaling-group list --all` shows deleted ones",
+            )
+        return NotFoundError(
+            f"there is no scaling group `{wanted}` in namespace `{self._namespace}`",
+            hint="`chalk scaling-group list` shows those there are",
+        )
+
+
+def _named(objects: list[Manifest]) -> tuple[str, ...]:
+    return tuple(f"{obj['kind']}/{obj['metadata']['name']}" for obj in objects)
+
+
+def _why_left(found: list[Manifest]) -> str:
+    held = [obj for obj in found if obj["metadata"].get("finalizers")]
+    if any(obj["kind"] == "ScaledObject" for obj in held):
+        return "KEDA's operator must run to let a ScaledObject go; the cluster goes on by itself"
+    if held:
+        finalizers = sorted({f for obj in held for f in obj["metadata"]["finalizers"]})
+        return f"held by the finalizers {', '.join(finalizers)}; the cluster goes on by itself"
+    return "the cluster goes on by itself; run the command again to see"
+
+
+def _stamp(when: datetime) -> str:
+    return when.strftime("%Y-%m-%d %H:%M:%S UTC")

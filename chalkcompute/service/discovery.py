@@ -1,0 +1,298 @@
+"""Which environment and which gateway: settings first, then the namespace, then the cluster.
+
+Gateway API rules behind it: a listener with hostname `*.D` serves every host below D; its
+`allowedRoutes.namespaces.from` is `Same` unless said otherwise; `sectionName` picks the listener.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from chalkcompute.cluster.protocol import Cluster
+from chalkcompute.errors import (
+    CapabilityError,
+    ConfigError,
+    ForbiddenError,
+    NotFoundError,
+    ObjectNotFoundError,
+)
+from chalkcompute.manifests import labels
+from chalkcompute.manifests.placement import Gateway
+from chalkcompute.service.scope import Scope
+from chalkcompute.service.selectors import selector_matches
+from chalkcompute.spec.names import validate_environment_id
+from chalkcompute.types import Manifest
+
+__all__ = ["Place", "discover", "environment_of", "read_namespace"]
+
+_GATEWAY_GROUP = "gateway.networking.k8s.io"
+_REQUEST_TIMEOUT = "HTTPRouteRequestTimeout"
+_SET_GATEWAY = "set CHALK_GATEWAY=namespace/name, or annotate the namespace with `chalk.ai/gateway`"
+_DEFAULT_SECTION = {"https": "https", "http": "http"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a group will live.
+
+    Attributes:
+        environment: Environment id.
+        gateway: The Gateway and the listener its route attaches to.
+        warnings: What could not be checked.
+    """
+
+    environment: str
+    gateway: Gateway
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """One listener that a route of our namespace may attach to."""
+
+    gateway: Manifest
+    section: str
+    domain: str
+    scheme: str
+    port: int
+
+    @property
+    def label(self) -> str:
+        meta = self.gateway["metadata"]
+        return f"{meta['namespace']}/{meta['name']} (listener `{self.section}`, domain `{self.domain}`)"
+
+
+def discover(cluster: Cluster, scope: Scope) -> Place:
+    """The place that this scope means; at most four requests.
+
+    Raises:
+        NotFoundError: The namespace does not exist.
+        ConfigError: No usable environment id, or several gateways would do.
+        CapabilityError: No Gateway API, or no gateway that would do.
+        ForbiddenError: The credential may not look, and the settings do not say it either.
+    """
+    namespace = read_namespace(cluster, scope.namespace)
+    environment = environment_of(scope, namespace)
+    if not cluster.capabilities().serves(_GATEWAY_GROUP, "httproutes"):
+        raise CapabilityError(
+            "this cluster lacks the Gateway API (`httproutes.gateway.networking.k8s.io`), "
+            "which gives a scaling group its URL",
+            hint="install a Gateway API implementation (https://gateway-api.sigs.k8s.io/implementations/)",
+        )
+    named = scope.gateway or _annotated_gateway(namespace)
+    if named is not None:
+        return _named_gateway(cluster, scope, environment, named, namespace)
+    return _searched_gateway(cluster, scope, environment, namespace)
+
+
+def read_namespace(cluster: Cluster, name: str) -> Manifest | None:
+    """The Namespace object, or None when the credential may not read it.
+
+    Raises:
+        NotFoundError: It does not exist.
+    """
+    try:
+        return cluster.get("Namespace", name)
+    except ObjectNotFoundError as error:
+        raise NotFoundError(
+            f"namespace `{name}` does not exist on `{cluster.server}`",
+            hint=f"`kubectl create namespace {name}`, or choose another one with `--namespace`",
+        ) from error
+    except ForbiddenError:
+        return None  # namespaces are cluster-scoped; a namespaced role may deploy all the same
+
+
+def environment_of(scope: Scope, namespace: Manifest | None) -> str:
+    """The environment id: setting, annotation, the namespace's own name.
+
+    Raises:
+        ConfigError: None of them is a valid id.
+    """
+    if scope.environment is not None:
+        return validate_environment_id(scope.environment)
+    annotated = _annotation(namespace, labels.ENVIRONMENT_ANNOTATION)
+    if annotated is not None:
+        return _checked_environment(
+            annotated, f"annotation `{labels.ENVIRONMENT_ANNOTATION}` of namespace `{scope.namespace}`"
+        )
+    try:
+        return validate_environment_id(scope.namespace)
+    except ConfigError as error:
+        raise ConfigError(
+            f"namespace `{scope.namespace}` is no environment id (1 to 20 of a-z and 0-9), and none is set",
+            hint="set CHALK_ENVIRONMENT or `--environment`, or annotate the namespace with "
+            f"`{labels.ENVIRONMENT_ANNOTATION}`",
+        ) from error
+
+
+def _checked_environment(value: str, what: str) -> str:
+    try:
+        return validate_environment_id(value)
+    except ConfigError as error:
+        raise ConfigError(f"{what}: {error.message}", hint=error.hint) from error
+
+
+def _named_gateway(
+    cluster: Cluster,
+    scope: Scope,
+    environment: str,
+    named: tuple[str, str],
+    namespace: Manifest | None,
+) -> Place:
+    where, name = named
+    try:
+        gateway = cluster.get("Gateway", name, where)
+    except ObjectNotFoundError as error:
+        raise CapabilityError(f"there is no Gateway `{where}/{name}`", hint=_SET_GATEWAY) from error
+    except ForbiddenError as error:
+        if scope.gateway_domain is None:
+            error.hint = "set CHALK_GATEWAY_DOMAIN as well, and it need not be read"
+            raise
+        section = scope.gateway_section or _DEFAULT_SECTION["https"]
+        blind = Gateway(name=name, namespace=where, section_name=section, domain=scope.gateway_domain)
+        warning = f"Gateway `{where}/{name}` may not be read: assuming its listener is `{section}`, HTTPS"
+        return Place(environment, blind, (warning,))
+    chosen = _choose(scope, _listeners(scope, [gateway], namespace))
+    if chosen is None:
+        raise CapabilityError(
+            f"Gateway `{where}/{name}` has no listener for namespace `{scope.namespace}` with "
+            f"{_wanted(scope)}; it has {_described(gateway)}",
+            hint="add such a listener, or let its `allowedRoutes` admit the namespace",
+        )
+    return _place(cluster, environment, chosen)
+
+
+def _searched_gateway(cluster: Cluster, scope: Scope, environment: str, namespace: Manifest | None) -> Place:
+    try:
+        gateways = cluster.list("Gateway")
+    except ForbiddenError as error:
+        error.hint = f"name it instead: {_SET_GATEWAY} (and CHALK_GATEWAY_DOMAIN if it may not be read)"
+        raise
+    chosen = _choose(scope, _listeners(scope, gateways, namespace))
+    if chosen is None:
+        names = ", ".join(f"`{g['metadata']['namespace']}/{g['metadata']['name']}`" for g in gateways)
+        raise CapabilityError(
+            f"no Gateway found that serves namespace `{scope.namespace}` with {_wanted(scope)}"
+            + (f" (looked at {names})" if names else " (there is no Gateway at all)"),
+            hint=f"create one with an HTTPS listener of hostname `*.your-domain`, or {_SET_GATEWAY}",
+        )
+    return _place(cluster, environment, chosen)
+
+
+def _choose(scope: Scope, listeners: Iterable[_Listener]) -> _Listener | None:
+    """The one HTTPS listener, else the one HTTP listener, else None."""
+    found = list(listeners)
+    for scheme in ("https", "http"):
+        fitting = [listener for listener in found if listener.scheme == scheme]
+        if len(fitting) > 1:
+            raise ConfigError(
+                f"several gateways would do for namespace `{scope.namespace}`: "
+                + "; ".join(listener.label for listener in fitting),
+                hint=f"choose one: {_SET_GATEWAY}",
+            )
+        if fitting:
+            return fitting[0]
+    return None
+
+
+def _listeners(scope: Scope, gateways: Iterable[Manifest], namespace: Manifest | None) -> Iterable[_Listener]:
+    for gateway in gateways:
+        for listener in gateway.get("spec", {}).get("listeners") or ():
+            scheme = {"HTTPS": "https", "HTTP": "http"}.get(listener.get("protocol", ""))
+            domain = _domain(listener.get("hostname") or "", scope.gateway_domain)
+            section = listener["name"]
+            if scheme is None or domain is None or scope.gateway_section not in (None, section):
+                continue
+            if _admits(listener, gateway["metadata"]["namespace"], scope.namespace, namespace):
+                yield _Listener(gateway, section, domain, scheme, int(listener["port"]))
+
+
+def _domain(hostname: str, wanted: str | None) -> str | None:
+    """The domain that a listener of this hostname gives, or None if it cannot serve `wanted`."""
+    if wanted is None:
+        return hostname[2:] if hostname.startswith("*.") else None
+    if not hostname:
+        return wanted
+    below = hostname.removeprefix("*.")
+    fits = hostname.startswith("*.") and (wanted == below or wanted.endswith("." + below))
+    return wanted if fits else None
+
+
+def _admits(
+    listener: Mapping[str, object], gateway_namespace: str, ours: str, namespace: Manifest | None
+) -> bool:
+    allowed = listener.get("allowedRoutes")
+    rules = allowed if isinstance(allowed, dict) else {}
+    kinds = rules.get("kinds") or []
+    if kinds and not any(kind.get("kind") == "HTTPRoute" for kind in kinds):
+        return False
+    namespaces = rules.get("namespaces") or {}
+    source = namespaces.get("from", "Same")
+    if source == "All":
+        return True
+    if source == "Selector":
+        if namespace is None:
+            return True  # its labels may not be read; the route's own status will tell
+        return selector_matches(namespaces.get("selector") or {}, namespace["metadata"].get("labels") or {})
+    return source == "Same" and gateway_namespace == ours
+
+
+def _place(cluster: Cluster, environment: str, chosen: _Listener) -> Place:
+    meta = chosen.gateway["metadata"]
+    gateway = Gateway(
+        name=meta["name"],
+        namespace=meta["namespace"],
+        section_name=chosen.section,
+        domain=chosen.domain,
+        scheme=chosen.scheme,
+        port=chosen.port,
+        request_timeout=_supports_request_timeout(cluster, chosen.gateway),
+    )
+    return Place(environment, gateway)
+
+
+def _supports_request_timeout(cluster: Cluster, gateway: Manifest) -> bool:
+    try:
+        gateway_class = cluster.get("GatewayClass", gateway["spec"]["gatewayClassName"])
+    except (ForbiddenError, ObjectNotFoundError):
+        return False
+    features = gateway_class.get("status", {}).get("supportedFeatures") or ()
+    # Gateway API 1.0 listed plain strings; since 1.2 they are `{name: …}`.
+    return any((f.get("name") if isinstance(f, dict) else f) == _REQUEST_TIMEOUT for f in features)
+
+
+def _annotated_gateway(namespace: Manifest | None) -> tuple[str, str] | None:
+    text = _annotation(namespace, labels.GATEWAY_ANNOTATION)
+    if text is None or namespace is None:
+        return None
+    where, slash, name = text.partition("/")
+    if not slash or not where or not name or "/" in name:
+        raise ConfigError(
+            f"annotation `{labels.GATEWAY_ANNOTATION}` of namespace `{namespace['metadata']['name']}` is "
+            f"`{text}`, not of the form `namespace/name`"
+        )
+    return where, name
+
+
+def _annotation(namespace: Manifest | None, key: str) -> str | None:
+    annotations = (namespace or {}).get("metadata", {}).get("annotations") or {}
+    value = annotations.get(key)
+    return value if isinstance(value, str) and value else None
+
+
+def _wanted(scope: Scope) -> str:
+    if scope.gateway_domain is not None:
+        return f"a hostname that covers `*.{scope.gateway_domain}`"
+    return "a wildcard hostname (`*.domain`)"
+
+
+def _described(gateway: Manifest) -> str:
+    listeners = gateway.get("spec", {}).get("listeners") or ()
+    words = [
+        f"`{listener['name']}` ({listener.get('protocol')}, hostname "
+        f"`{listener.get('hostname') or 'any'}`, routes from "
+        f"{((listener.get('allowedRoutes') or {}).get('namespaces') or {}).get('from', 'Same')})"
+        for listener in listeners
+    ]
+    return ", ".join(words) or "no listener"

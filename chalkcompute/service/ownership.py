@@ -1,0 +1,47 @@
+"""May we touch this object? Only if it carries the id of our group (pure)."""
+
+from __future__ import annotations
+
+from chalkcompute.errors import NotOwnedError
+from chalkcompute.manifests import labels
+from chalkcompute.types import Manifest
+
+__all__ = ["is_shared", "require_ours"]
+
+
+def is_shared(obj: Manifest) -> bool:
+    """Whether it is made by chalk but belongs to no single group (a ReferenceGrant)."""
+    return bool(obj["kind"] == "ReferenceGrant")
+
+
+def require_ours(obj: Manifest, group_id: str | None) -> None:
+    """Accept our own object.
+
+    Raises:
+        NotOwnedError: It is someone else's.
+    """
+    meta = obj["metadata"]
+    found = meta.get("labels") or {}
+    if is_shared(obj) and found.get(labels.MANAGED_BY) == labels.MANAGED_BY_CHALK:
+        return
+    if group_id is not None and labels.is_owned_by(obj, group_id):
+        return
+    manager = found.get(labels.MANAGED_BY)
+    if manager == labels.MANAGED_BY_CHALK and labels.GROUP_ID in found:
+        raise NotOwnedError(
+            f"{obj['kind']} `{meta['name']}` in namespace `{meta['namespace']}` is left over from a scaling "
+            f"group `{found.get(labels.GROUP)}` that is gone",
+            kind=obj["kind"],
+            name=meta["name"],
+            namespace=meta["namespace"],
+            hint=f"`chalk scaling-group delete {found.get(labels.GROUP)}` removes what is left",
+        )
+    by = f" (managed by `{manager}`)" if manager else ""
+    raise NotOwnedError(
+        f"{obj['kind']} `{meta['name']}` exists in namespace `{meta['namespace']}` and is not this "
+        f"scaling group's{by}; it was not touched",
+        kind=obj["kind"],
+        name=meta["name"],
+        namespace=meta["namespace"],
+        hint="choose another name for the scaling group, or remove that object",
+    )

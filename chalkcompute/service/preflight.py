@@ -1,0 +1,183 @@
+"""What can be known before anything is changed: capabilities, and the server's own dry run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from chalkcompute.cluster.protocol import Cluster
+from chalkcompute.errors import (
+    CapabilityError,
+    ChalkError,
+    ForbiddenError,
+    InvalidObjectError,
+    ObjectNotFoundError,
+)
+from chalkcompute.manifests.placement import Profile
+from chalkcompute.service.ownership import is_shared
+from chalkcompute.spec import ScalingGroupSpec
+from chalkcompute.types import Manifest
+
+__all__ = ["DryRun", "check_capabilities", "dry_run", "dry_run_pod"]
+
+_KEDA_INSTALL = (
+    "install them (`helm install keda kedacore/keda -n keda --create-namespace`, then "
+    "`helm install http-add-on kedacore/keda-add-ons-http -n keda`), or set `min_replicas` to 1 or more"
+)
+
+
+@dataclass(slots=True)
+class DryRun:
+    """What the server said to each object.
+
+    Attributes:
+        results: The objects as they would be, by `Kind/name`.
+        created: `Kind/name` of those that do not exist yet.
+        warnings: `Warning` headers, and what could not be checked.
+    """
+
+    results: dict[str, Manifest] = field(default_factory=dict)
+    created: set[str] = field(default_factory=set)
+    warnings: list[str] = field(default_factory=list)
+
+
+def check_capabilities(cluster: Cluster, spec: ScalingGroupSpec, profile: Profile) -> list[str]:
+    """Warnings about what the cluster lacks.
+
+    Raises:
+        CapabilityError: It lacks something without which the spec cannot be.
+    """
+    capabilities = cluster.capabilities()
+    if spec.mode == "keda":
+        return _check_keda(cluster, profile)
+    warnings: list[str] = []
+    if spec.mode == "hpa" and not capabilities.serves("metrics.k8s.io", "pods"):
+        warnings.append(
+            "this cluster serves no `metrics.k8s.io` (metrics-server): the autoscaler cannot see CPU use "
+            f"and will keep {spec.min_replicas} replicas"
+        )
+    if spec.target_cpu_utilization_percentage is not None and spec.cpu is None and spec.mode != "fixed":
+        warnings.append(
+            f"the CPU target of {spec.target_cpu_utilization_percentage} % is relative to the default "
+            "request of 100m: set `cpu` to make it meaningful"
+        )
+    return warnings
+
+
+def _check_keda(cluster: Cluster, profile: Profile) -> list[str]:
+    capabilities = cluster.capabilities()
+    wanted = (
+        ("keda.sh", "scaledobjects", "keda.sh/v1alpha1 ScaledObject"),
+        ("http.keda.sh", "interceptorroutes", "http.keda.sh/v1beta1 InterceptorRoute"),
+    )
+    missing = [label for group, plural, label in wanted if not capabilities.serves(group, plural)]
+    if missing:
+        raise CapabilityError(
+            "`min_replicas=0` needs KEDA and its HTTP add-on 0.14 or later, which this cluster lacks "
+            f"(missing: {', '.join(missing)})",
+            hint=_KEDA_INSTALL,
+        )
+    where = f"`{profile.keda_namespace}/{profile.keda_interceptor_service}`"
+    try:
+        cluster.get("Service", profile.keda_interceptor_service, profile.keda_namespace)
+    except ObjectNotFoundError as error:
+        raise CapabilityError(
+            f"`min_replicas=0` needs the interceptor of KEDA's HTTP add-on, and there is no Service {where}",
+            hint="set CHALK_KEDA_NAMESPACE and CHALK_KEDA_INTERCEPTOR_SERVICE if it lives elsewhere; "
+            + _KEDA_INSTALL,
+        ) from error
+    except ForbiddenError:
+        return [f"Service {where}, KEDA's interceptor, may not be read: assuming that it is there"]
+    return []
+
+
+def dry_run(cluster: Cluster, manifests: Sequence[Manifest], *, skip: frozenset[str]) -> DryRun:
+    """Apply every object with `dryRun=All`, but for the kinds in `skip`.
+
+    Raises:
+        InvalidObjectError: The server refuses an object.
+        ForbiddenError: The credential may not write it, or admission refuses it.
+    """
+    found = DryRun()
+    for manifest in manifests:
+        if manifest["kind"] in skip:
+            continue
+        key = f"{manifest['kind']}/{manifest['metadata']['name']}"
+        try:
+            applied = cluster.apply(manifest, dry_run=True)
+        except ForbiddenError as error:
+            if not is_shared(manifest):
+                raise
+            found.warnings.append(f"{key}: {error.message}")
+            continue
+        except InvalidObjectError as error:
+            if not _is_dry_run_refusal(error):
+                raise
+            found.warnings.append(f"{key} could not be checked in advance: {error.message}")
+            continue
+        found.results[key] = applied.obj
+        if applied.created:
+            found.created.add(key)
+        found.warnings += applied.warnings
+    return found
+
+
+def dry_run_pod(cluster: Cluster, deployment: Manifest, *, exists: bool) -> list[str]:
+    """Ask at once for what a Deployment shows only later: may such a pod be, by policy and quota?
+
+    Args:
+        cluster: The cluster.
+        deployment: The rendered Deployment.
+        exists: It exists already; its own pods then use up quota, so that a refusal over quota may be
+            a false alarm and becomes a warning.
+
+    Raises:
+        ForbiddenError: Pod security or quota refuse it.
+        InvalidObjectError: The pod cannot be.
+    """
+    template = deployment["spec"]["template"]
+    meta = deployment["metadata"]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            **template["metadata"],
+            "name": f"{meta['name']}-preflight",
+            "namespace": meta["namespace"],
+        },
+        "spec": template["spec"],
+    }
+    try:
+        cluster.create(pod, dry_run=True)
+    except ForbiddenError as error:
+        # The authorizer refuses before there is an object, so it names none; admission names the pod.
+        if not error.details.get("name"):
+            return []
+        # Quota has no reason of its own; its plugin's fixed words are the only mark.
+        if "exceeded quota" not in error.message:
+            raise _explained(error, "its pods would be refused by policy") from error
+        if not exists:
+            raise _explained(error, "its pods would exceed the namespace's quota") from error
+        return [f"a rollout may not fit the quota: {error.message}"]
+    except InvalidObjectError as error:
+        if not _is_dry_run_refusal(error):
+            raise
+        return [f"the pods could not be checked in advance: {error.message}"]
+    except ChalkError as error:
+        return [f"the pods could not be checked in advance: {error.message}"]
+    return []
+
+
+def _explained(error: ForbiddenError, what: str) -> ForbiddenError:
+    return ForbiddenError(
+        f"{what}: {error.message}; nothing was changed",
+        status=error.status,
+        reason=error.reason,
+        details=error.details,
+        hint="ask whoever runs the cluster, or ask for less",
+    )
+
+
+def _is_dry_run_refusal(error: InvalidObjectError) -> bool:
+    """Whether a webhook with side effects refuses every dry run (400 BadRequest, no causes)."""
+    return error.status == 400 and "dry run" in error.message.replace("-", " ")

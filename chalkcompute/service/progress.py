@@ -1,0 +1,35 @@
+"""Progress that speaks only when something changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chalkcompute.service.scope import World
+from chalkcompute.types import Progress
+
+__all__ = ["OnProgress", "Reporter"]
+
+OnProgress = Callable[[Progress], None]
+
+
+class Reporter:
+    """Calls `on_progress` whenever phase, message or counts differ from the last time."""
+
+    def __init__(self, on_progress: OnProgress | None, world: World) -> None:
+        self._on_progress = on_progress
+        self._world = world
+        self._start = world.monotonic()
+        self._last: tuple[str, str, int, int] | None = None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since this reporter was made."""
+        return self._world.monotonic() - self._start
+
+    def say(self, phase: str, message: str, *, ready: int = 0, desired: int = 0) -> None:
+        """Report one step, unless it is what was reported last."""
+        now = (phase, message, ready, desired)
+        if self._on_progress is None or now == self._last:
+            return
+        self._last = now
+        self._on_progress(Progress(phase, message, ready, desired, self.elapsed))

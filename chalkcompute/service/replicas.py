@@ -1,0 +1,162 @@
+"""Who owns `spec.replicas`, and how it changes hands without the live count ever dropping.
+
+With a fixed count we do, through the apply; with an autoscaler nobody applies it. Facts behind it:
+an apply that drops `replicas` resets it to 1 unless another manager has applied it too; an HPA never
+lifts a Deployment from 0; KEDA refuses a Deployment that an HPA already scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chalkcompute.cluster.protocol import Cluster
+from chalkcompute.errors import ConflictError, ForbiddenError, ObjectNotFoundError
+from chalkcompute.manifests import labels
+from chalkcompute.service.scope import World
+from chalkcompute.spec import ScalingGroupSpec
+from chalkcompute.types import Manifest
+
+__all__ = ["HandOver", "Remove", "Scale", "Step", "lift", "plan", "run"]
+
+_REMOVAL_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Delete an autoscaler and wait until these kinds of that name are gone."""
+
+    kind: str
+    gone: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Apply the count as `chalk-replicas`, so that it stays when our own apply drops it."""
+
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Set the count through the `scale` subresource."""
+
+    replicas: int
+
+
+Step = Remove | HandOver | Scale
+
+
+def plan(
+    spec: ScalingGroupSpec,
+    deployment: Manifest | None,
+    autoscaler: Manifest | None,
+    scaled_object: Manifest | None,
+) -> tuple[Step, ...]:
+    """What to do before the objects of `spec` are applied (pure).
+
+    Args:
+        spec: What the group shall be.
+        deployment: The live Deployment, or None.
+        autoscaler: The live HorizontalPodAutoscaler of its name, or None.
+        scaled_object: The live ScaledObject of its name, or None.
+    """
+    steps: list[Step] = []
+    if scaled_object is not None and spec.mode != "keda":
+        # KEDA's own HPA has the group's name too: it must be gone before ours comes.
+        steps.append(Remove("ScaledObject", ("ScaledObject", "HorizontalPodAutoscaler")))
+    if autoscaler is not None and scaled_object is None and spec.mode != "hpa":
+        steps.append(Remove("HorizontalPodAutoscaler", ("HorizontalPodAutoscaler",)))
+    if deployment is None or spec.mode == "fixed":
+        return tuple(steps)
+    live = int(deployment.get("spec", {}).get("replicas", 1))
+    wanted = max(live, spec.min_replicas)
+    if _we_apply_replicas(deployment):
+        steps.append(HandOver(wanted))
+    elif live < wanted:
+        steps.append(Scale(wanted))
+    return tuple(steps)
+
+
+def run(
+    cluster: Cluster,
+    namespace: str,
+    name: str,
+    steps: tuple[Step, ...],
+    world: World,
+    say: Callable[[str], None],
+) -> None:
+    """Carry the steps out, in order.
+
+    Raises:
+        ConflictError: An autoscaler does not go away.
+    """
+    for step in steps:
+        match step:
+            case Remove(kind, gone):
+                say(f"removing {kind}/{name}")
+                cluster.delete(kind, name, namespace)
+                _wait_gone(cluster, gone, name, namespace, world)
+            case HandOver(replicas):
+                cluster.apply(_only_replicas(name, namespace, replicas), manager=labels.REPLICAS_MANAGER)
+            case Scale(replicas):
+                _scale(cluster, namespace, name, replicas)
+
+
+def lift(cluster: Cluster, spec: ScalingGroupSpec, deployment: Manifest) -> str | None:
+    """Bring a Deployment that just came into being up to the minimum at once.
+
+    The HPA would do so by itself within 15 seconds; so a refusal is only worth a warning, returned.
+    """
+    if spec.mode != "hpa" or int(deployment["spec"].get("replicas", 1)) >= spec.min_replicas:
+        return None
+    meta = deployment["metadata"]
+    try:
+        _scale(cluster, meta["namespace"], meta["name"], spec.min_replicas)
+    except ForbiddenError as error:
+        return f"the autoscaler has to lift the group to its minimum by itself: {error.message}"
+    return None
+
+
+def _scale(cluster: Cluster, namespace: str, name: str, replicas: int) -> None:
+    patch = {"spec": {"replicas": replicas}}
+    cluster.merge("Deployment", name, patch, namespace, subresource="scale")
+
+
+def _wait_gone(cluster: Cluster, kinds: tuple[str, ...], name: str, namespace: str, world: World) -> None:
+    until = world.monotonic() + _REMOVAL_SECONDS
+    for kind in kinds:
+        while _exists(cluster, kind, name, namespace):
+            if world.monotonic() >= until:
+                raise ConflictError(
+                    f"{kind} `{name}` in namespace `{namespace}` was deleted but does not go away",
+                    hint="a finalizer holds it: is KEDA's operator running?",
+                )
+            world.sleep(0.25)
+
+
+def _exists(cluster: Cluster, kind: str, name: str, namespace: str) -> bool:
+    try:
+        cluster.get(kind, name, namespace)
+    except ObjectNotFoundError:
+        return False
+    return True
+
+
+def _only_replicas(name: str, namespace: str, replicas: int) -> Manifest:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"replicas": replicas},
+    }
+
+
+def _we_apply_replicas(deployment: Manifest) -> bool:
+    return any(
+        entry.get("manager") == labels.FIELD_MANAGER
+        and entry.get("operation") == "Apply"
+        and not entry.get("subresource")
+        and "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+        for entry in deployment["metadata"].get("managedFields") or ()
+    )

@@ -1,0 +1,83 @@
+"""What every verb is given besides its cluster: where to work, and the world's clock and chance."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import random
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from chalkcompute.manifests.placement import Profile
+
+__all__ = ["Scope", "World"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Where to work, as far as it was said.
+
+    Attributes:
+        namespace: Kubernetes namespace.
+        environment: Environment id, or None to ask the namespace.
+        gateway: `(namespace, name)` of the Gateway, or None to look for it.
+        gateway_section: Name of its listener, or None for the one that fits.
+        gateway_domain: Its domain, or None to read it off the listener.
+        profile: Names that differ from cluster to cluster.
+    """
+
+    namespace: str
+    environment: str | None = None
+    gateway: tuple[str, str] | None = None
+    gateway_section: str | None = None
+    gateway_domain: str | None = None
+    profile: Profile = field(default_factory=Profile)
+
+
+def _holder() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's uid without a passwd entry
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{socket.gethostname()}:{os.getpid()}"
+
+
+def _is_gone(holder: str) -> bool:
+    """Whether `user@host:pid` was a process of this machine that has ended."""
+    host, _, pid = holder.rpartition("@")[2].rpartition(":")
+    if host != socket.gethostname() or not pid.isdigit() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """The effects besides the cluster; tests pass their own.
+
+    Attributes:
+        now: The time of day, UTC.
+        monotonic: Seconds, for time limits.
+        sleep: Wait that many seconds.
+        jitter: A number between 0 and 1.
+        new_id: A fresh group id.
+        holder: Who we are in an operation's lease: `user@host:pid`.
+        is_gone: Whether the holder of a lease is known to have ended.
+    """
+
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random
+    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    holder: Callable[[], str] = _holder
+    is_gone: Callable[[str], bool] = _is_gone
