@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from chalkcompute.local.api import protobuf
 from chalkcompute.local.api.failures import bad_request
 from chalkcompute.local.apimachinery.kinds import Kind
 from chalkcompute.local.apimachinery.status import StatusError
@@ -100,6 +101,8 @@ def parse_body(raw: bytes, content_type: str, kind: str) -> Any:
             return yaml.load(raw, Loader=_NoTimestamps)
         if media_type in ("", JSON, "*/*") or media_type.endswith("+json"):
             return json.loads(raw)
+        if media_type == protobuf.MEDIA_TYPE:
+            return protobuf.decode_protobuf(raw)
     except (ValueError, yaml.YAMLError) as exc:
         raise bad_request(
             f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; "

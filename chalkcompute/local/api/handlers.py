@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 from aiohttp import web
 
@@ -42,6 +42,9 @@ _REVIEW_KINDS = {(group, version, plural): kind for group, version, plural, kind
 _DELETE_RETURNS_OBJECT = ("Pod", "Service", "PersistentVolumeClaim", "ServiceAccount")
 
 
+_Verb: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
 class ResourceHandler:
     """Answers requests below `/api/v1` and `/apis/GROUP/VERSION`.
 
@@ -75,14 +78,14 @@ class ResourceHandler:
             raise failures.method_not_allowed()
         return await verbs[request.method](request)
 
-    def _collection(self, kind: Kind, target: Target) -> dict[str, Any]:
-        verbs: dict[str, Any] = {"GET": lambda r: self._list_or_watch(r, target, kind, "")}
+    def _collection(self, kind: Kind, target: Target) -> dict[str, _Verb]:
+        verbs: dict[str, _Verb] = {"GET": lambda r: self._list_or_watch(r, target, kind, "")}
         if target.namespace or not kind.namespaced:
             verbs["POST"] = lambda r: self._create(r, target, kind)
             verbs["DELETE"] = lambda r: self._delete_all(r, target, kind)
         return verbs
 
-    def _named(self, kind: Kind, target: Target) -> dict[str, Any]:
+    def _named(self, kind: Kind, target: Target) -> dict[str, _Verb]:
         return {
             "GET": lambda r: self._get(r, target, kind),
             "PUT": lambda r: self._put(r, target, kind),

@@ -65,9 +65,10 @@ def parse_target(segments: list[str], reviews: frozenset[tuple[str, str, str]]) 
         UnknownGroupVersionError: Nothing is served there.
         StatusError: 404 for a resource that is not served.
     """
-    group, version, rest = (
-        ("", segments[1], segments[2:]) if segments[0] == "api" else (*segments[1:3], segments[3:])
-    )
+    if segments[0] == "api":
+        group, version, rest = "", segments[1], segments[2:]
+    else:
+        group, version, rest = segments[1], segments[2], segments[3:]
     served = {pair for kind in KINDS for pair in group_versions(kind)} | {(g, v) for g, v, _ in reviews}
     if (group, version) not in served:
         raise UnknownGroupVersionError

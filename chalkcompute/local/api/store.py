@@ -156,6 +156,7 @@ class Store:
         self._db.executescript(_SCHEMA)
         with self._db:
             self._db.execute("INSERT OR IGNORE INTO counters VALUES ('revision', ?)", (FIRST_REVISION,))
+        self._revision: int
         (self._revision,) = self._db.execute("SELECT value FROM counters WHERE name='revision'").fetchone()
         self._opened_at = self._revision
         for kind, namespace, name, body in self._db.execute(
