@@ -1,0 +1,50 @@
+"""What a replica's processes use, read from /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["ProcessUsage", "usage_of_tree"]
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# Fields of /proc/PID/stat after the parenthesised name: utime, stime, cutime, cstime, rss.
+_CPU_FIELDS = slice(11, 15)
+_RSS_FIELD = 21
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessUsage:
+    """What processes have used.
+
+    Attributes:
+        cpu_seconds: User and system time, of ended children too.
+        resident_bytes: Resident memory now.
+    """
+
+    cpu_seconds: float
+    resident_bytes: int
+
+
+def usage_of_tree(pid: int, *, proc: Path = Path("/proc")) -> ProcessUsage:
+    """The usage of a process and everything below it; zeros where there is no /proc."""
+    ticks = pages = 0
+    for member in _tree(pid, proc):
+        with contextlib.suppress(OSError):  # it has just ended
+            fields = (proc / str(member) / "stat").read_bytes().rpartition(b")")[2].split()
+            ticks += sum(int(field) for field in fields[_CPU_FIELDS])
+            pages += int(fields[_RSS_FIELD])
+    return ProcessUsage(ticks / _TICKS_PER_SECOND, pages * _PAGE_BYTES)
+
+
+def _tree(pid: int, proc: Path) -> Iterator[int]:
+    yield pid
+    # Threads have children, too.
+    for children in (proc / str(pid) / "task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in children.read_text(encoding="ascii").split():
+                yield from _tree(int(child), proc)

@@ -1,0 +1,68 @@
+"""The sandbox tiers, which of them a machine gets, and what each cannot do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from chalkcompute.local.runtime.probe import Capabilities
+
+__all__ = ["TIERS", "Tier", "choose_tier"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One way of running replicas.
+
+    Attributes:
+        name: `ns-root`, `ns-user`, `notify` or `plain`.
+        namespaces: Own mount and pid namespaces, made as root or in a user namespace; "" for none.
+        filter: Addresses are given by seccomp user notification.
+        limitations: What it cannot do, one sentence each.
+    """
+
+    name: str
+    namespaces: Literal["", "root", "user"]
+    filter: bool
+    limitations: tuple[str, ...]
+
+
+_SHARED = "Replicas share this machine's kernel, network and time: the sandbox is no security boundary"
+_SOFT_MEMORY = "Memory limits are checked every half second, not enforced by the kernel"
+_NO_CPU = "CPU limits are not enforced"
+_PATHS = (
+    "Replicas see the whole file system of this machine with your rights, and share its /tmp",
+    "Mounted volumes appear only where a path to them stands in the command line or the environment",
+)
+
+TIERS: dict[str, Tier] = {
+    tier.name: tier
+    for tier in (
+        Tier("ns-root", "root", True, (_SHARED, _SOFT_MEMORY, _NO_CPU)),
+        Tier("ns-user", "user", True, (_SHARED, _SOFT_MEMORY, _NO_CPU)),
+        Tier("notify", "", True, (_SHARED, *_PATHS, _SOFT_MEMORY, _NO_CPU)),
+        Tier(
+            "plain",
+            "",
+            False,
+            (
+                _SHARED,
+                "Only Python servers get an address of their own: two replicas of another program collide",
+                *_PATHS,
+                _SOFT_MEMORY,
+                _NO_CPU,
+            ),
+        ),
+    )
+}
+
+
+def choose_tier(capabilities: Capabilities) -> Tier:
+    """The best tier that a machine allows."""
+    if capabilities.notification is not None:
+        return TIERS["plain"]
+    if capabilities.root_namespaces is None:
+        return TIERS["ns-root"]
+    if capabilities.user_namespaces is None:
+        return TIERS["ns-user"]
+    return TIERS["notify"]
