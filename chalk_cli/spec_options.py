@@ -93,7 +93,9 @@ _SPEC_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _option(
         "--scaling-interval", type=int, metavar="SECONDS", help="The autoscaler takes one step in this time."
     ),
-    _option("--gateway", metavar="NS/NAME", envvar="CHALK_GATEWAY", help="Gateway to route through."),
+    _option(
+        "--gateway", metavar="NS/NAME[/LISTENER]", envvar="CHALK_GATEWAY", help="Gateway to route through."
+    ),
     _option(
         "--gateway-domain",
         metavar="DOMAIN",

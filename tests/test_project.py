@@ -88,6 +88,7 @@ def test_modules_and_functions_stay_short(path: Path) -> None:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
+            length -= len((ast.get_docstring(node, clean=False) or "").splitlines())  # prose is no branch
             assert length <= 60, f"{relative(path)}:{node.lineno} {node.name} has {length} lines"
 
 
@@ -191,8 +192,8 @@ def test_closed_lists_are_documented_whole(page: str, values: list[str]) -> None
 
 def test_every_environment_variable_of_the_settings_is_documented() -> None:
     read = set()
-    for package in ("chalkcompute", "chalk_cli"):
-        for path in (ROOT / package).rglob("*.py"):
+    for path in MODULES:
+        if ROOT / "chalkcompute" / "local" not in path.parents:  # what its own processes tell each other
             read |= set(re.findall(r"\"(CHALK_[A-Z_]+[A-Z])\"", path.read_text(encoding="utf-8")))
     page = (DOCS / "reference" / "environment.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"`(CHALK_[A-Z_]+)`", page))

@@ -10,6 +10,7 @@ __all__ = ["scaling_group"]
 
 
 @click.group(
+    "scaling-group",
     cls=LazyGroup,
     lazy={
         verb: f"chalk_cli.commands.scaling_group.{verb}:{verb}_command"

@@ -36,10 +36,14 @@ def list_command(
     """List the scaling groups of the environment."""
     tags: dict[str, str] = {}
     if selector:
+        from chalkcompute.errors import SpecError
         from chalkcompute.spec.parse import parse_tags
 
-        for text in selector:
-            tags |= parse_tags(text)
+        try:
+            for text in selector:
+                tags |= parse_tags(text)
+        except SpecError as error:
+            raise click.BadParameter(error.message, param_hint="--selector") from error
     response = cli.client().list_scaling_groups(include_deleted=include_deleted, tags=tags or None)
     groups = response.scaling_groups
 
