@@ -149,7 +149,8 @@ def up(
 
     Args:
         state_dir: State folder.
-        api_port: Port of the API server on 127.0.0.1; None for the last one used, else 16443, else a free one.
+        api_port: Port of the API server on 127.0.0.1; None for the last one used, else 16443,
+            else a free one.
         https_port: Port of the gateway's HTTPS listener; None likewise, 18443.
         http_port: Port of its plain HTTP listener; None likewise, 18080.
         tier: Sandbox tier, or `auto` for the best that this machine allows.
@@ -259,7 +260,7 @@ def _require_same_ports(running: Mapping[str, Any], wanted: Mapping[str, int | N
     for name, port in wanted.items():
         if port is not None and port != running.get(name):
             raise LocalClusterError(
-                f"the local cluster already runs with {name.replace('_', ' ')} {running.get(name)}, not {port}",
+                f"the local cluster runs already: its {name.replace('_', ' ')} is {running.get(name)}",
                 hint="stop it with `chalk local down`, then start it with the other port",
             )
 

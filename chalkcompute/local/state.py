@@ -13,7 +13,6 @@ runtime/           images and replicas
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -114,7 +113,7 @@ def write_atomically(path: Path, content: bytes | str, *, mode: int = 0o600) -> 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
-        with open(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
             file.write(data)
         temporary.replace(path)
@@ -241,6 +240,8 @@ class StateFolder:
         Raises:
             LocalClusterError: Another one holds it for longer than `timeout` seconds.
         """
+        import fcntl  # not on Windows, where `lifecycle.up` says so before it comes here
+
         descriptor = os.open(self.run / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             deadline = time.monotonic() + timeout
@@ -267,6 +268,8 @@ class StateFolder:
         Raises:
             LocalClusterError: Another daemon has it.
         """
+        import fcntl
+
         descriptor = os.open(self.run / "daemon.lock", os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + timeout
         while True:

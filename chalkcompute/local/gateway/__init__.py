@@ -1,1 +1,85 @@
 """The gateway of the embedded cluster: HTTPRoutes served by Envoy over TLS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from chalkcompute.local.gateway.authority import Authority, Certificate, server_certificate
+from chalkcompute.local.gateway.controller import ConfigFiles, GatewayController, run_together
+from chalkcompute.local.gateway.envoy import EnvoyFiles, EnvoyProcess
+from chalkcompute.local.gateway.objects import GatewayPorts
+from chalkcompute.local.ports import Api
+
+__all__ = ["GatewayPorts", "run_gateway"]
+
+_CERTIFICATE_CHECK = 6 * 3600.0
+_CERTIFICATE = "gateway"
+
+
+async def run_gateway(
+    api: Api,
+    *,
+    state_dir: Path,
+    https_port: int,
+    http_port: int,
+    envoy_binary: Path,
+    authority: Authority,
+    domain: str,
+    log_path: Path,
+    concurrency: int = 2,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve the HTTPRoutes until cancelled; calls `ready` each time that Envoy serves.
+
+    Start it in the main thread (prctl(2), PR_SET_PDEATHSIG).
+
+    Args:
+        api: The API server.
+        state_dir: Folder for certificates (`ca`) and Envoy's files (`run/gateway`).
+        https_port: Port of the HTTPS listener on 127.0.0.1.
+        http_port: Port of the plain HTTP listener.
+        envoy_binary: Envoy.
+        authority: Signs the gateway's certificate.
+        domain: Domain of the listeners; the certificate is for it and `*.` below it.
+        log_path: Envoy's log.
+        concurrency: Envoy's worker threads.
+        ready: Called when both listeners are open.
+
+    Raises:
+        LocalClusterError: Envoy refuses a listener (its port was taken between our look and its start).
+    """
+    folder = state_dir / "run" / "gateway"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files = ConfigFiles(folder / "xds")
+    files.clear()
+    ports = GatewayPorts(https_port, http_port)
+
+    def certificate() -> Certificate:
+        names = (f"*.{domain}", domain)
+        return server_certificate(state_dir / "ca", _CERTIFICATE, authority, names, datetime.now(UTC))
+
+    controller = GatewayController(
+        api, files, domain=domain, ports=ports, certificate=certificate, ca_pem=authority.pem
+    )
+    listeners = ("https", "http")
+    envoy = EnvoyProcess(envoy_binary, EnvoyFiles(folder, log_path), listeners, concurrency=concurrency)
+    await run_together(controller.run(), _serve(controller, envoy, ready), _renew(controller))
+
+
+async def _serve(controller: GatewayController, envoy: EnvoyProcess, ready: Callable[[], None]) -> None:
+    await controller.configured.wait()
+
+    def started() -> None:
+        controller.set_serving(True)
+        ready()
+
+    await envoy.run(started=started, ended=lambda: controller.set_serving(False))
+
+
+async def _renew(controller: GatewayController) -> None:
+    while True:
+        await asyncio.sleep(_CERTIFICATE_CHECK)
+        controller.refresh()
