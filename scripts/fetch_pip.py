@@ -1,11 +1,13 @@
 """fetch_pip.py FILE: download pip's wheel from the package registry, for a Python that has no pip at all.
 
-A wheel of pip runs as it is (`python pip.whl/pip install …`). The registry is `PIP_INDEX_URL`, else PyPI; the
-file must have the SHA-256 that the registry's index gives.
+A wheel of pip runs as it is (`python pip.whl/pip install …`). The registry is the one that pip would use
+(`PIP_INDEX_URL`, else `index-url` of pip.conf, else PyPI); the file must have the SHA-256 that
+its index gives.
 """
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import html.parser
 import os
@@ -31,6 +33,15 @@ class Links(html.parser.HTMLParser):
             self.targets += [value for name, value in attrs if name == "href" and value]
 
 
+def index_url() -> str:
+    """The simple index that pip would ask."""
+    config = configparser.ConfigParser(interpolation=None)
+    home = Path.home()
+    config.read(["/etc/pip.conf", home / ".pip" / "pip.conf", home / ".config" / "pip" / "pip.conf"])
+    configured = config.get("global", "index-url", fallback=PYPI)
+    return (os.environ.get("PIP_INDEX_URL") or configured).rstrip("/")
+
+
 def newest_wheel(targets: list[str]) -> str:
     """The link to the newest final release of pip."""
     found = {}
@@ -52,7 +63,7 @@ def download(url: str) -> bytes:
 
 def main(destination: Path) -> None:
     """Fetch, check, write."""
-    index = (os.environ.get("PIP_INDEX_URL") or PYPI).rstrip("/") + "/pip/"
+    index = f"{index_url()}/pip/"
     links = Links()
     links.feed(download(index).decode())
     url, _, fragment = urllib.parse.urljoin(index, newest_wheel(links.targets)).partition("#")

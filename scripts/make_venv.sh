@@ -50,7 +50,7 @@ for python in $found; do
         pip="-m pip"
     fi
     # shellcheck disable=SC2086 # `-m pip` is two words on purpose
-    "$python" $pip install -q --no-input --target "$tools/site" virtualenv || continue
+    "$python" $pip install -qq --no-input --target "$tools/site" virtualenv || continue
     if PYTHONPATH="$tools/site" "$python" -m virtualenv -q "$venv" && usable; then exit 0; fi
 done
 
