@@ -1,0 +1,162 @@
+"""Causes outside a replica: the scheduler, quota, admission, volumes, and the readiness probe."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from chalkcompute.manifests.live import LiveGroup, Rollout
+from chalkcompute.manifests.pods import Pod, condition, events_about, log_lines, seconds_since
+from chalkcompute.manifests.times import parse_time
+from chalkcompute.types import Cause, Evidence, Manifest, Verdict
+
+__all__ = ["admission_verdict", "readiness_verdict", "scheduling_verdict", "volume_verdict"]
+
+_ADMISSION_SECONDS = 15  # a service account or a webhook may only just be coming up
+_ADMISSION_PERMANENT = re.compile(r"violates PodSecurity|(maximum|minimum) \w+ usage per|is invalid", re.I)
+_READINESS_SECONDS = 10  # any server needs a moment to bind its port
+_READINESS_SILENT_SECONDS = 30
+
+
+def admission_verdict(deployment: Manifest, progress: Rollout, minimum: int, now: datetime) -> Verdict | None:
+    """Quota or admission refuses the pods: condition ReplicaFailure of the Deployment."""
+    failure = condition(deployment, "ReplicaFailure")
+    if failure.get("status") != "True":
+        return None
+    text = failure.get("message", "")
+    quota = "exceeded quota" in text
+    lasting = seconds_since(parse_time(failure.get("lastTransitionTime")), now) >= _ADMISSION_SECONDS
+    certain = lasting or bool(_ADMISSION_PERMANENT.search(text))
+    reason = re.sub(r'^pods? "[^"]*" is forbidden: ', "", text)
+    what = "the namespace's quota has no room for its pods" if quota else "the cluster refuses its pods"
+    return Verdict(
+        cause=Cause.QUOTA_EXCEEDED if quota else Cause.ADMISSION_REFUSED,
+        message=f"{what}: {reason}",
+        evidence=(Evidence(kind="condition", reason=failure.get("reason"), lines=(text,)),),
+        next="ask for less, or have the quota raised"
+        if quota
+        else "change what is refused, or have the policy of the namespace changed",
+        # As many as must be there are: scaling up further is what was refused.
+        terminal=certain and progress.ready < max(minimum, 1),
+    )
+
+
+def scheduling_verdict(pod: Pod, progress: Rollout) -> Verdict | None:
+    """No node can take the pod. Never the end of it: an autoscaler may add a node."""
+    scheduled = condition(pod.manifest, "PodScheduled")
+    if scheduled.get("status") != "False" or scheduled.get("reason") != "Unschedulable":
+        return None
+    text = scheduled.get("message", "")
+    lacking = _lacking(pod, text)
+    told = "; ".join(lacking) if lacking else _shortened(text)
+    return Verdict(
+        cause=Cause.UNSCHEDULABLE,
+        message=f"no node can take the replica: {told}",
+        evidence=(Evidence(kind="condition", pod=pod.name, reason="Unschedulable", lines=(text,)),),
+        next=_scheduling_next(pod, text, progress),
+        terminal=False,
+    )
+
+
+def _lacking(pod: Pod, text: str) -> list[str]:
+    lacking = []
+    for resource in dict.fromkeys(re.findall(r"Insufficient ([\w./-]+?)(?=[,.;]?(?:\s|$))", text)):
+        wanted = pod.request(resource)
+        lacking.append(f"not enough {resource}" + (f", {wanted} of which is asked for" if wanted else ""))
+    if "didn't match Pod's node affinity/selector" in text and pod.node_selector:
+        pairs = ", ".join(f"{key}={value}" for key, value in sorted(pod.node_selector.items()))
+        lacking.append(f"none has the label `{pairs}`")
+    lacking += [
+        f"taint {taint}" for taint in dict.fromkeys(re.findall(r"untolerated taint (\{[^}]*\})", text))
+    ]
+    if "Too many pods" in text:
+        lacking.append("as many pods as a node may have are there")
+    if re.search(r"unschedulable(?! due)", text):
+        lacking.append("nodes are cordoned")
+    return lacking
+
+
+def _shortened(text: str) -> str:
+    return (
+        re.split(r"\.? (?:no new claims|preemption:)", text)[0].rstrip(".") or "the scheduler gives no reason"
+    )
+
+
+def _scheduling_next(pod: Pod, text: str, progress: Rollout) -> str:
+    if "node affinity/selector" in text and pod.node_selector:
+        return (
+            "check the GPU type against the nodes' labels; where nodes are not labelled so (EKS, AKS), "
+            "give only the count"
+        )
+    if progress.old_ready and "Insufficient" in text:
+        return "the update needs room for one replica more than run now: add a node, or scale down first"
+    return "ask for less, or add a node; a cluster autoscaler may be doing that already"
+
+
+def volume_verdict(pod: Pod, live: LiveGroup) -> Verdict | None:
+    """A volume of the pod cannot be mounted."""
+    if pod.waiting.get("reason") != "ContainerCreating":
+        return None
+    found = events_about(live.events, pod, "FailedMount", "FailedAttachVolume")
+    if not found:
+        return None
+    text = found[-1].get("message", "")
+    return Verdict(
+        cause=Cause.VOLUME_NOT_READY,
+        message=f"a volume of the replica cannot be mounted: {_shortened(text)}",
+        evidence=(
+            Evidence(kind="event", pod=pod.name, reason=found[-1].get("reason"), lines=log_lines(text)),
+        ),
+        next="check that the volume exists, and that its access mode lets several replicas use it",
+        terminal=False,
+    )
+
+
+def readiness_verdict(pod: Pod, live: LiveGroup, now: datetime) -> Verdict | None:
+    """The container runs and its readiness probe fails.
+
+    Never the end of it by itself: a model may take long to load. The rollout's own deadline decides.
+    """
+    since = pod.running_since
+    if since is None or pod.is_ready or seconds_since(since, now) < _READINESS_SECONDS:
+        return None
+    found = events_about(live.events, pod, "Unhealthy")
+    silent = not found and (live.events is not None or seconds_since(since, now) < _READINESS_SILENT_SECONDS)
+    if silent:
+        return None
+    text = found[-1].get("message", "") if found else ""
+    port = live.record.spec.port
+    message, advice = _not_ready(text, pod, port)
+    evidence = Evidence(kind="event", pod=pod.name, reason="Unhealthy", lines=log_lines(text))
+    return Verdict(
+        cause=Cause.NOT_LISTENING,
+        message=message,
+        evidence=(evidence,) if found else (),
+        next=advice,
+        terminal=False,
+    )
+
+
+def _not_ready(text: str, pod: Pod, port: int) -> tuple[str, str]:
+    """What a failing probe means, and what to do; kubelet texts are from `pkg/probe`."""
+    path = (pod.probe.get("httpGet") or {}).get("path", "/")
+    if answered := re.search(r"HTTP probe failed with statuscode: (\d+)", text):
+        return (
+            f"`GET {path}` on port {port} answers {answered[1]}; the readiness probe needs 200 to 399",
+            "check the path of the readiness probe",
+        )
+    if "connection refused" in text or ("tcpSocket" in pod.probe and "deadline exceeded" not in text):
+        return (
+            f"nothing accepts connections on port {port}",
+            f"does the server bind 0.0.0.0 (not 127.0.0.1), and port {port}",
+        )
+    if re.search(r"deadline exceeded|timeout|timed out", text, re.IGNORECASE):
+        return (
+            f"the readiness probe on port {port} gets no answer in time",
+            "is the server still loading, or too busy; raise the probe's `timeout_seconds` if it is slow",
+        )
+    why = text.removeprefix("Readiness probe failed: ").strip()
+    return (
+        f"the readiness probe on port {port} fails" + (f": {why}" if why else ""),
+        f"does the server answer the readiness probe on port {port}",
+    )

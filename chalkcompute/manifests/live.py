@@ -1,0 +1,142 @@
+"""A group as the cluster has it: what was read, and how far its current revision has come."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chalkcompute.manifests import labels
+from chalkcompute.manifests.pods import Pod
+from chalkcompute.manifests.record import Record
+from chalkcompute.types import Manifest
+
+__all__ = ["UNASKED", "LiveGroup", "Rollout", "Unasked", "rollout"]
+
+_REVISION = (
+    "deployment.kubernetes.io/revision"  # written by the Deployment controller on it and its ReplicaSets
+)
+_HASH = "pod-template-hash"
+
+
+class Unasked(enum.Enum):
+    """The type of `UNASKED`."""
+
+    UNASKED = "unasked"
+
+
+UNASKED = Unasked.UNASKED
+"""An object that nobody asked the cluster for: neither present nor absent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveGroup:
+    """What was read of one group; None means absent, `UNASKED` (for lists: None) not asked for.
+
+    Attributes:
+        record: Its record.
+        deployment: The Deployment, None when there is none.
+        pods: Its pods, of all revisions, or None when not asked for.
+        events: Events about its pods, or None when not asked for.
+        replica_sets: Its ReplicaSets, or None when not asked for; the pods then tell the current one.
+        route: The HTTPRoute.
+        gateway: The Gateway it attaches to.
+        autoscaler: HorizontalPodAutoscaler or ScaledObject, whichever the mode has.
+    """
+
+    record: Record
+    deployment: Manifest | None
+    pods: Sequence[Manifest] | None = None
+    events: Sequence[Manifest] | None = None
+    replica_sets: Sequence[Manifest] | None = None
+    route: Manifest | Unasked | None = UNASKED
+    gateway: Manifest | Unasked | None = UNASKED
+    autoscaler: Manifest | Unasked | None = UNASKED
+
+    @property
+    def own_deployment(self) -> Manifest | None:
+        """The Deployment if it belongs to this incarnation of the group."""
+        found = self.deployment
+        return found if found is not None and labels.is_owned_by(found, self.record.id) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """How far the current revision has come.
+
+    Attributes:
+        desired: Replicas wanted: `Deployment.spec.replicas`, but never fewer than `min_replicas`.
+        observed: Whether the Deployment's status is about its current spec.
+        updated: Replicas of the current revision.
+        running: Of these, those whose container runs (from pods; else those that are ready).
+        ready: Of these, those that are ready.
+        old_ready: Ready replicas of earlier revisions, which go on serving.
+        complete: Whether every desired replica is ready and of the current revision, and no other is left.
+        pods: Pods of the current revision, oldest first; empty when pods were not asked for.
+    """
+
+    desired: int
+    observed: bool
+    updated: int
+    running: int
+    ready: int
+    old_ready: int
+    complete: bool
+    pods: tuple[Pod, ...] = ()
+
+
+def rollout(live: LiveGroup) -> Rollout:
+    """How far the current revision of a group has come."""
+    deployment = live.own_deployment
+    minimum = live.record.spec.min_replicas
+    if deployment is None:
+        return Rollout(max(minimum, 0), False, 0, 0, 0, 0, False)
+    metadata, status = deployment["metadata"], deployment.get("status") or {}
+    observed = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
+    desired = max(deployment["spec"].get("replicas", 1), minimum)
+    total, ready = status.get("replicas", 0), status.get("readyReplicas", 0)
+    updated = status.get("updatedReplicas", 0) if observed else 0
+    complete = observed and updated >= desired and total == updated and ready >= desired
+    if live.pods is None:
+        # Without pods, ready ones count for the current revision only where no other revision has any.
+        current = ready if total == updated else 0
+        return Rollout(desired, observed, updated, current, current, ready - current, complete)
+    pods = [Pod(pod) for pod in live.pods if labels.is_owned_by(pod, live.record.id)]
+    alive = sorted((p for p in pods if not p.is_over), key=lambda p: (p.created, p.name))
+    chosen = _current_hash(live, deployment, alive) if observed else None
+    current_pods = tuple(p for p in alive if p.label(_HASH) == chosen) if chosen is not None else ()
+    return Rollout(
+        desired=desired,
+        observed=observed,
+        updated=updated,
+        running=sum(p.is_running for p in current_pods),
+        ready=sum(p.is_ready for p in current_pods),
+        old_ready=sum(p.is_ready for p in alive if p not in current_pods),
+        complete=complete,
+        pods=current_pods,
+    )
+
+
+def _current_hash(live: LiveGroup, deployment: Manifest, pods: Sequence[Pod]) -> str | None:
+    """`pod-template-hash` of the current ReplicaSet."""
+    if live.replica_sets is not None:
+        return _hash_of_current(live.replica_sets, deployment)
+    if not (deployment.get("status") or {}).get("updatedReplicas", 0) or not pods:
+        return None
+    # ReplicaSets were not asked for: a pod of the current one is made from the template as it is now. Where
+    # admission has changed pods so that none equals it, the newest is the best guess.
+    template = deployment["spec"]["template"]
+    made_from_it = [pod for pod in pods if pod.is_made_from(template)]
+    return (made_from_it or pods)[-1].label(_HASH)
+
+
+def _hash_of_current(replica_sets: Sequence[Manifest], deployment: Manifest) -> str | None:
+    revision = (deployment["metadata"].get("annotations") or {}).get(_REVISION)
+    uid = deployment["metadata"].get("uid")
+    for replica_set in replica_sets:
+        metadata = replica_set["metadata"]
+        owned = any(owner.get("uid") == uid for owner in metadata.get("ownerReferences") or ())
+        if owned and (metadata.get("annotations") or {}).get(_REVISION) == revision:
+            found = (metadata.get("labels") or {}).get(_HASH)
+            return found if isinstance(found, str) else None
+    return None

@@ -1,0 +1,171 @@
+"""Reading a pod: the few facts that status and verdicts need, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from chalkcompute.manifests.deployment import CONTAINER
+from chalkcompute.manifests.times import parse_time
+from chalkcompute.types import Manifest
+
+__all__ = ["Pod", "condition", "events_about", "log_lines", "seconds_since"]
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_LOG_LINES_MAX = 20
+_TEMPLATE_KEYS = ("image", "command", "args", "env", "ports", "resources", "readinessProbe", "lifecycle")
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One pod, read through its container `app`.
+
+    Attributes:
+        manifest: The pod as the API has it.
+    """
+
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        """`metadata.name`."""
+        return str(self.manifest["metadata"]["name"])
+
+    @property
+    def created(self) -> datetime:
+        """`metadata.creationTimestamp`."""
+        return parse_time(self.manifest["metadata"].get("creationTimestamp")) or _LONG_AGO
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """`status`, empty before there is one."""
+        return self.manifest.get("status") or {}
+
+    @property
+    def started(self) -> datetime | None:
+        """When the node took it on (`status.startTime`)."""
+        return parse_time(self.status.get("startTime"))
+
+    @property
+    def is_over(self) -> bool:
+        """Being deleted, ended or evicted: it says nothing about the group any more."""
+        ended = self.status.get("phase") in ("Failed", "Succeeded")
+        return ended or self.manifest["metadata"].get("deletionTimestamp") is not None
+
+    @property
+    def container(self) -> Mapping[str, Any]:
+        """`status.containerStatuses[]` of our container, empty before there is one."""
+        statuses: Sequence[Mapping[str, Any]] = self.status.get("containerStatuses") or ()
+        return next((s for s in statuses if s.get("name") == CONTAINER), {})
+
+    @property
+    def restarts(self) -> int:
+        """How often the container was started again."""
+        return int(self.container.get("restartCount", 0))
+
+    @property
+    def waiting(self) -> Mapping[str, Any]:
+        """Why the container is not running, `{reason, message}`, empty if it is."""
+        return (self.container.get("state") or {}).get("waiting") or {}
+
+    @property
+    def running_since(self) -> datetime | None:
+        """When the container that runs was started, None if none runs."""
+        running = (self.container.get("state") or {}).get("running")
+        return None if running is None else (parse_time(running.get("startedAt")) or _LONG_AGO)
+
+    @property
+    def termination(self) -> Mapping[str, Any]:
+        """How the container ended last, empty if it never did."""
+        for key in ("state", "lastState"):
+            if ended := (self.container.get(key) or {}).get("terminated"):
+                return dict(ended)
+        return {}
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its container runs."""
+        return self.running_since is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Condition `Ready`."""
+        return condition(self.manifest, "Ready").get("status") == "True"
+
+    @property
+    def image(self) -> str:
+        """The image as it was asked for."""
+        return str(_declared(self.manifest).get("image", ""))
+
+    def limit(self, resource: str) -> str | None:
+        """The container's limit of a resource."""
+        found = ((_declared(self.manifest).get("resources") or {}).get("limits") or {}).get(resource)
+        return None if found is None else str(found)
+
+    def request(self, resource: str) -> str | None:
+        """The container's request of a resource."""
+        found = ((_declared(self.manifest).get("resources") or {}).get("requests") or {}).get(resource)
+        return None if found is None else str(found)
+
+    @property
+    def node_selector(self) -> Mapping[str, str]:
+        """`spec.nodeSelector`."""
+        return (self.manifest.get("spec") or {}).get("nodeSelector") or {}
+
+    @property
+    def probe(self) -> Mapping[str, Any]:
+        """The readiness probe of the container."""
+        return _declared(self.manifest).get("readinessProbe") or {}
+
+    def is_made_from(self, template: Mapping[str, Any]) -> bool:
+        """Whether a pod template, as the API server has it, gives this pod."""
+        wanted = (template.get("metadata") or {}).get("labels") or {}
+        declared, made = _declared(template), _declared(self.manifest)
+        same = all(declared.get(key) == made.get(key) for key in _TEMPLATE_KEYS)
+        return same and all(self.label(key) == value for key, value in wanted.items())
+
+    def label(self, key: str) -> str | None:
+        """A label, or None."""
+        value = (self.manifest["metadata"].get("labels") or {}).get(key)
+        return value if isinstance(value, str) else None
+
+
+def _declared(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Our container as a pod or a pod template declares it."""
+    declared: Sequence[Mapping[str, Any]] = (pod.get("spec") or {}).get("containers") or ()
+    return next((c for c in declared if c.get("name") == CONTAINER), {})
+
+
+def condition(obj: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """`status.conditions[]` of a type, empty if it has none."""
+    found: Sequence[Mapping[str, Any]] = (obj.get("status") or {}).get("conditions") or ()
+    return next((c for c in found if c.get("type") == kind), {})
+
+
+def events_about(events: Sequence[Manifest] | None, pod: Pod, *reasons: str) -> list[Manifest]:
+    """Events of these reasons about a pod, oldest first."""
+    found = [
+        event
+        for event in events or ()
+        if event.get("reason") in reasons and event.get("involvedObject", {}).get("name") == pod.name
+    ]
+    return sorted(found, key=_when)
+
+
+def _when(event: Manifest) -> datetime:
+    """Scheduler events have an `eventTime` only, kubelet events the other two."""
+    series = event.get("series") or {}
+    text = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
+    return parse_time(text) or _LONG_AGO
+
+
+def log_lines(message: str | None) -> tuple[str, ...]:
+    """The last lines of a termination message, which under FallbackToLogsOnError is the end of the log."""
+    return tuple((message or "").rstrip().splitlines()[-_LOG_LINES_MAX:])
+
+
+def seconds_since(moment: datetime | None, now: datetime) -> float:
+    """Seconds that have passed; 0 for a moment that is not known or, by another clock, yet to come."""
+    return max((now - moment).total_seconds(), 0.0) if moment is not None else 0.0
