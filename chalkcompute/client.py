@@ -339,7 +339,6 @@ class ChalkClient:
         return self._connection().namespace or "default"
 
     def _scope(self) -> Scope:
-        from chalkcompute.manifests.placement import Profile
         from chalkcompute.service.scope import Scope
 
         settings = self._settings()
@@ -356,7 +355,7 @@ class ChalkClient:
             gateway=settings.gateway,
             gateway_section=settings.gateway_section,
             gateway_domain=settings.gateway_domain,
-            profile=Profile(**settings.profile),
+            profile=settings.profile,
         )
 
     def _world(self) -> World:

@@ -32,6 +32,7 @@ from pathlib import Path
 
 from chalkcompute.cluster.kubeconfig import Connection, Context, Kubeconfig, read_kubeconfig
 from chalkcompute.errors import ConfigError, ConnectionConfigError
+from chalkcompute.manifests.placement import Profile
 
 __all__ = ["Settings", "choose_connection", "load_settings"]
 
@@ -59,7 +60,7 @@ class Settings:
         service_account: Folder of the pod's credentials.
         local_kubeconfig: kubeconfig of the local cluster, whether it exists or not.
         ca_file: PEM file for `call()`, or None.
-        profile: Overrides for `manifests.placement.Profile`, by its field names.
+        profile: What differs between clusters: GPU names, where KEDA lives.
     """
 
     kubeconfig: tuple[Path, ...] = ()
@@ -75,15 +76,7 @@ class Settings:
     service_account: Path = _SERVICE_ACCOUNT
     local_kubeconfig: Path = Path("kubeconfig")
     ca_file: Path | None = None
-    profile: Mapping[str, str] = field(default_factory=dict)
-
-
-_PROFILE = {
-    "gpu_node_selector_key": "CHALK_GPU_NODE_SELECTOR_KEY",
-    "gpu_resource_name": "CHALK_GPU_RESOURCE_NAME",
-    "keda_namespace": "CHALK_KEDA_NAMESPACE",
-    "keda_interceptor_service": "CHALK_KEDA_INTERCEPTOR_SERVICE",
-}
+    profile: Profile = field(default_factory=Profile)
 
 
 def load_settings(
@@ -143,7 +136,7 @@ def load_settings(
         local_kubeconfig=(_expand(local_home, home) if local_home else home / ".chalk" / "local")
         / "kubeconfig",
         ca_file=_expand(ca_file, home) if ca_file else None,
-        profile={name: value for name, variable in _PROFILE.items() if (value := setting(None, variable))},
+        profile=_profile(values),
     )
 
 
@@ -291,6 +284,19 @@ def _domain(text: str | None) -> str | None:
     if not all(label.replace("-", "").isalnum() and label.isascii() and len(label) <= 63 for label in labels):
         raise ConfigError(f"gateway domain `{text}` is not a DNS name", hint="for example `gw.example.com`")
     return domain
+
+
+def _profile(values: Mapping[str, str]) -> Profile:
+    usual = Profile()
+    keda = values.get("CHALK_KEDA_NAMESPACE") or usual.keda_namespace
+    return Profile(
+        gpu_node_selector_key=values.get("CHALK_GPU_NODE_SELECTOR_KEY") or usual.gpu_node_selector_key,
+        gpu_resource_name=values.get("CHALK_GPU_RESOURCE_NAME") or usual.gpu_resource_name,
+        keda_namespace=keda,
+        keda_interceptor_service=values.get("CHALK_KEDA_INTERCEPTOR_SERVICE")
+        or usual.keda_interceptor_service,
+        keda_scaler_address=f"keda-add-ons-http-external-scaler.{keda}:9090",
+    )
 
 
 def _paths(text: str | None, home: Path) -> tuple[Path, ...]:

@@ -1,0 +1,169 @@
+"""Look at groups: one in at most five requests, all of a namespace in two."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC
+
+from chalkcompute.cluster.protocol import Cluster
+from chalkcompute.errors import ForbiddenError, NotFoundError, ObjectNotFoundError
+from chalkcompute.manifests import labels
+from chalkcompute.manifests.live import LiveGroup, rollout
+from chalkcompute.manifests.observe import observe
+from chalkcompute.manifests.placement import Gateway
+from chalkcompute.manifests.record import Record, Tombstone, is_record, is_tombstone
+from chalkcompute.service import records
+from chalkcompute.service.scope import Scope, World
+from chalkcompute.types import Manifest, ReplicaCounts, ScalingGroupInfo, Status
+
+__all__ = [
+    "certificate_of",
+    "describe",
+    "find_record",
+    "get_group",
+    "get_group_by_id",
+    "list_groups",
+    "snapshot",
+]
+
+CA_ANNOTATION = "chalk.ai/ca-certificate"
+
+
+def get_group(cluster: Cluster, scope: Scope, name: str, *, world: World) -> ScalingGroupInfo:
+    """One group by name; see `ChalkClient.get_scaling_group`."""
+    return describe(cluster, find_record(cluster, scope.namespace, name), world=world)
+
+
+def get_group_by_id(cluster: Cluster, scope: Scope, group_id: str, *, world: World) -> ScalingGroupInfo:
+    """One group by id, deleted ones included."""
+    found = records.by_id(cluster, scope.namespace, group_id)
+    if found is None:
+        raise NotFoundError(
+            f"there is no scaling group with id `{group_id}` in namespace `{scope.namespace}`",
+            hint="`chalk scaling-group list --all` shows all, deleted ones too",
+        )
+    return _epitaph(found) if isinstance(found, Tombstone) else describe(cluster, found, world=world)
+
+
+def find_record(cluster: Cluster, namespace: str, name: str) -> Record:
+    """The record of that name.
+
+    Raises:
+        NotFoundError: There is none; the hint says so when there was one.
+    """
+    record = records.by_name(cluster, namespace, name)
+    if record is not None:
+        return record
+    dead = records.tombstones(cluster, namespace, name)
+    message = f"there is no scaling group `{name}` in namespace `{namespace}`"
+    if dead:
+        when = dead[-1].deleted_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        raise NotFoundError(
+            f"{message}; it was deleted at {when}", hint="`chalk scaling-group list --all` shows deleted ones"
+        )
+    raise NotFoundError(message, hint="`chalk scaling-group list` shows those there are")
+
+
+def list_groups(
+    cluster: Cluster,
+    scope: Scope,
+    *,
+    include_deleted: bool,
+    tags: Mapping[str, str] | None,
+    world: World,
+) -> tuple[ScalingGroupInfo, ...]:
+    """All groups; two requests for up to 500 of them."""
+    wanted = ",".join(f"{key}={value}" for key, value in labels.tag_labels(tags or {}).items())
+    among = labels.records() if include_deleted else labels.active_records()
+    selector = f"{among},{wanted}" if wanted else among
+    found = cluster.list("ConfigMap", scope.namespace, labels=selector)
+    managed = f"{labels.MANAGED_BY}={labels.MANAGED_BY_CHALK}"
+    deployments = {
+        labels.group_id_of(obj): obj for obj in cluster.list("Deployment", scope.namespace, labels=managed)
+    }
+    now = world.now()
+    infos = [
+        observe(LiveGroup(record=record, deployment=deployments.get(record.id)), now)
+        for record in map(Record.from_manifest, filter(is_record, found))
+    ]
+    if include_deleted:
+        infos += [_epitaph(Tombstone.from_manifest(obj)) for obj in found if is_tombstone(obj)]
+    return tuple(sorted(infos, key=lambda info: (info.name, info.created_at)))
+
+
+def describe(cluster: Cluster, record: Record, *, world: World) -> ScalingGroupInfo:
+    """The group of that record as it is now."""
+    return observe(snapshot(cluster, record), world.now())
+
+
+def snapshot(cluster: Cluster, record: Record, *, deployment: Manifest | None = None) -> LiveGroup:
+    """What is live of a group, in at most four requests; pods and events only while it is not complete.
+
+    Args:
+        cluster: The cluster.
+        record: Its record.
+        deployment: The Deployment, where it is known already.
+    """
+    found = deployment if deployment is not None else _ours(cluster, "Deployment", record)
+    live = LiveGroup(record=record, deployment=found, route=_ours(cluster, "HTTPRoute", record))
+    if found is not None and not rollout(live).complete:
+        return replace(live, pods=pods_of(cluster, record), events=_events(cluster, record))
+    scaler = {"hpa": "HorizontalPodAutoscaler", "keda": "ScaledObject"}.get(record.spec.mode)
+    return live if scaler is None else replace(live, autoscaler=_ours(cluster, scaler, record))
+
+
+def pods_of(cluster: Cluster, record: Record) -> list[Manifest] | None:
+    """The pods of a group; None if they may not be seen."""
+    with contextlib.suppress(ForbiddenError):  # diagnosis is poorer without, that is all
+        return cluster.list("Pod", record.namespace, labels=labels.objects_of(record.id))
+    return None
+
+
+def certificate_of(cluster: Cluster, gateway: Gateway) -> str | None:
+    """The authority that a Gateway advertises for its certificate, PEM; None for the system's own."""
+    try:
+        obj = cluster.get("Gateway", gateway.name, gateway.namespace)
+    except (ForbiddenError, ObjectNotFoundError):
+        return None
+    value = (obj["metadata"].get("annotations") or {}).get(CA_ANNOTATION)
+    return value if isinstance(value, str) and value else None
+
+
+def _ours(cluster: Cluster, kind: str, record: Record) -> Manifest | None:
+    try:
+        obj = cluster.get(kind, record.name, record.namespace)
+    except ObjectNotFoundError:
+        return None
+    return obj if labels.is_owned_by(obj, record.id) else None
+
+
+def _events(cluster: Cluster, record: Record) -> list[Manifest] | None:
+    with contextlib.suppress(ForbiddenError):  # as for pods
+        found = cluster.list("Event", record.namespace, fields="involvedObject.kind=Pod,type=Warning")
+        prefix = f"{record.name}-"
+        return [event for event in found if event["involvedObject"].get("name", "").startswith(prefix)]
+    return None
+
+
+def _epitaph(tombstone: Tombstone) -> ScalingGroupInfo:
+    spec = tombstone.spec
+    return ScalingGroupInfo(
+        id=tombstone.id,
+        name=tombstone.name,
+        environment=tombstone.environment,
+        namespace=tombstone.namespace,
+        status=Status.DELETED,
+        status_message=None,
+        revision=tombstone.revision,
+        image=spec.image,
+        port=spec.port,
+        replicas=ReplicaCounts(min=spec.min_replicas, max=spec.max_replicas),
+        web_url=tombstone.web_url,
+        tags=spec.tags,
+        created_at=tombstone.created_at,
+        updated_at=tombstone.updated_at,
+        deleted_at=tombstone.deleted_at,
+        spec=spec.to_dict(),
+    )

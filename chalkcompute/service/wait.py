@@ -1,0 +1,171 @@
+"""Wait until a group serves, or until it is certain that it will not.
+
+One short watch of the Deployment at a time: it ends with the first change, so that success is seen at
+once; what a Deployment does not tell (why a pod is stuck) is looked at whenever such a watch ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from chalkcompute.cluster.protocol import Cluster
+from chalkcompute.errors import (
+    DeployFailedError,
+    ForbiddenError,
+    ObjectConflictError,
+    WaitTimeoutError,
+)
+from chalkcompute.manifests.causes_route import route_state
+from chalkcompute.manifests.live import LiveGroup, Unasked, rollout
+from chalkcompute.manifests.observe import observe
+from chalkcompute.manifests.pods import Pod, seconds_since
+from chalkcompute.service.progress import OnProgress, Reporter
+from chalkcompute.service.read import find_record, pods_of, snapshot
+from chalkcompute.service.scope import Scope, World
+from chalkcompute.types import Manifest, ScalingGroupInfo, Status
+
+__all__ = ["SETTLE_SECONDS", "Until", "wait_group"]
+
+Until = Literal["running", "ready", "available"]
+
+SETTLE_SECONDS = 2.0
+"""A replica younger than that may yet fall over right after its start."""
+
+_WATCH_SECONDS = 1.0
+_SHORTEST_PAUSE = 0.1
+_SERVING = frozenset({Status.AVAILABLE, Status.SCALED_TO_ZERO})
+
+
+def wait_group(
+    cluster: Cluster,
+    scope: Scope,
+    name: str,
+    *,
+    until: Until,
+    timeout: float,
+    on_progress: OnProgress | None,
+    world: World,
+) -> ScalingGroupInfo:
+    """Wait; see `ChalkClient.wait_scaling_group`."""
+    reporter = Reporter(on_progress, world)
+    record = find_record(cluster, scope.namespace, name)
+    while True:
+        live = snapshot(cluster, record)
+        info = observe(live, world.now())
+        _raise_if_failed(info)
+        if _satisfied(live, info, until) and _stays(cluster, live, world):
+            reporter.say("done", _outcome(info), ready=info.ready_replicas, desired=info.desired_replicas)
+            return info
+        phase, message = _phase(live, info)
+        reporter.say(phase, message, ready=info.ready_replicas, desired=info.desired_replicas)
+        left = timeout - reporter.elapsed
+        if left <= 0:
+            raise _timed_out(info, until, timeout)
+        _pause(cluster, live.deployment, min(left, _WATCH_SECONDS), world)
+        if live.deployment is None:
+            record = find_record(cluster, scope.namespace, name)  # deleted meanwhile: says so
+
+
+def _raise_if_failed(info: ScalingGroupInfo) -> None:
+    verdict = info.verdict
+    if verdict is not None and verdict.terminal:
+        raise DeployFailedError(
+            f"scaling group `{info.name}` failed: {verdict.message}",
+            verdict=verdict,
+            info=info,
+            hint=verdict.next,
+        )
+
+
+def _timed_out(info: ScalingGroupInfo, until: Until, timeout: float) -> WaitTimeoutError:
+    verdict = info.verdict
+    counts = f"{info.ready_replicas} of {info.desired_replicas} replicas ready"
+    why = verdict.message if verdict is not None else info.status_message
+    return WaitTimeoutError(
+        f"scaling group `{info.name}` is not {until} after {timeout:g} s ({info.status.value}, {counts})"
+        + (f": {why}" if why else ""),
+        verdict=verdict,
+        info=info,
+        hint=verdict.next
+        if verdict is not None and verdict.next
+        else "it may still get there; ask with "
+        f"`chalk scaling-group get {info.name}`, or wait longer with `--timeout`",
+    )
+
+
+def _satisfied(live: LiveGroup, info: ScalingGroupInfo, until: Until) -> bool:
+    if info.status in _SERVING:
+        return True
+    if info.status is not Status.RUNNING or until == "available":
+        return False
+    now = rollout(live)
+    if until == "running":
+        return now.running >= 1
+    return now.ready >= 1 and _is_accepted(live)
+
+
+def _is_accepted(live: LiveGroup) -> bool:
+    if live.route is None or isinstance(live.route, Unasked):
+        return False
+    return route_state(live.route, live.record.gateway).accepted is True
+
+
+def _stays(cluster: Cluster, live: LiveGroup, world: World) -> bool:
+    """Whether the replicas that satisfied us are still up once the youngest is `SETTLE_SECONDS` old."""
+    before = _running(pods_of(cluster, live.record))
+    if not before:
+        return True
+    youngest = min(seconds_since(pod.running_since, world.now()) for pod in before.values())
+    if youngest >= SETTLE_SECONDS:
+        return True
+    world.sleep(SETTLE_SECONDS - youngest)
+    after = _running(pods_of(cluster, live.record))
+    return all(uid in after and after[uid].restarts == pod.restarts for uid, pod in before.items())
+
+
+def _running(pods: Sequence[Manifest] | None) -> dict[str, Pod]:
+    """Pods whose container runs, by uid."""
+    found = {manifest["metadata"]["uid"]: Pod(manifest) for manifest in pods or ()}
+    return {uid: pod for uid, pod in found.items() if pod.is_running and not pod.is_over}
+
+
+def _phase(live: LiveGroup, info: ScalingGroupInfo) -> tuple[str, str]:
+    """Phase and message of a group that is not there yet."""
+    said = info.verdict.message if info.verdict is not None else info.status_message
+    now = rollout(live)
+    if now.complete:
+        return "routing", said or "waiting for the gateway to accept the route"
+    if now.running:
+        return "starting", said or f"{now.ready} of {now.desired} replicas ready"
+    if any(pod.waiting for pod in now.pods):
+        return "pulling", said or f"pulling `{info.image}`"
+    return "scheduling", said or "waiting for a replica to start"
+
+
+def _outcome(info: ScalingGroupInfo) -> str:
+    if info.status is Status.SCALED_TO_ZERO:
+        return "scaled to zero; a request starts a replica"
+    return f"{info.ready_replicas} of {info.desired_replicas} replicas ready"
+
+
+def _pause(cluster: Cluster, deployment: Manifest | None, seconds: float, world: World) -> None:
+    """Until the Deployment changes, `seconds` at most."""
+    if deployment is None:
+        world.sleep(min(seconds, 0.5))
+        return
+    meta = deployment["metadata"]
+    start = world.monotonic()
+    try:
+        events = cluster.watch(
+            "Deployment",
+            meta["namespace"],
+            fields=f"metadata.name={meta['name']}",
+            resource_version=meta["resourceVersion"],
+            timeout=seconds,
+        )
+        changed = any(event.type != "BOOKMARK" for event in events)
+    except (ObjectConflictError, ForbiddenError):
+        changed = False  # too old to go on from, or no right to watch: look again in a while
+    spent = world.monotonic() - start
+    world.sleep(_SHORTEST_PAUSE if changed else max(_SHORTEST_PAUSE, min(seconds - spent, 0.5)))

@@ -1,0 +1,186 @@
+"""Calls to a group's URL: what is tried again, what is not."""
+
+import socket
+import ssl
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from chalkcompute.errors import SpecError, UnreachableError
+from chalkcompute.service.call import Call, join, send_call
+
+URL = "https://env-web.gw.test"
+ENVOY = {"server": "envoy"}
+COLD = httpx.Response(503, headers=ENVOY, text="no healthy upstream")
+NO_CONNECTION = httpx.Response(
+    503,
+    headers=ENVOY,
+    text="upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+)
+RESET = httpx.Response(
+    503,
+    headers=ENVOY,
+    text="upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+)
+
+
+class Clock:
+    """Time that passes only while someone sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+Answer = httpx.Response | Exception
+
+
+class Gateway(httpx.BaseTransport):
+    """Gives each answer once, the last one for ever."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.asked: list[httpx.Request] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.asked.append(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
+def send(gateway: Gateway, clock: Clock, call: Call) -> httpx.Response:
+    return send_call(URL, call, transport=gateway, sleep=clock.sleep, monotonic=clock.monotonic)
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "url"),
+    [
+        ("https://h", "", "https://h/"),
+        ("https://h", "a", "https://h/a"),
+        ("https://h/", "/a/b?c=d", "https://h/a/b?c=d"),
+        ("https://h:8443", "//a", "https://h:8443/a"),
+    ],
+)
+def test_exactly_one_slash(base: str, path: str, url: str) -> None:
+    assert join(base, path) == url
+
+
+def test_what_is_sent(clock: Clock) -> None:
+    gateway = Gateway(httpx.Response(200, text="hi"))
+    response = send(
+        gateway, clock, Call(path="predict", json={"a": 1}, headers={"x-a": "b"}, params={"q": "1"})
+    )
+    asked = gateway.asked[0]
+    assert (asked.method, str(asked.url)) == ("POST", f"{URL}/predict?q=1")
+    assert asked.content == b'{"a":1}'
+    assert asked.headers["x-a"] == "b"
+    assert (response.text, str(response.url)) == ("hi", f"{URL}/predict?q=1")
+
+
+def test_a_query_in_the_path_is_kept(clock: Clock) -> None:
+    gateway = Gateway(httpx.Response(200))
+    send(gateway, clock, Call(path="/x?a=b", method="GET"))
+    assert str(gateway.asked[0].url) == f"{URL}/x?a=b"
+
+
+@pytest.mark.parametrize(
+    "bodies", [{"json": 1, "data": {}}, {"data": {}, "content": b""}, {"json": 0, "content": b""}]
+)
+def test_one_body(bodies: dict[str, object]) -> None:
+    with pytest.raises(SpecError, match="one body"):
+        Call(**bodies)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("refusal", [COLD, NO_CONNECTION])
+def test_what_the_gateway_refused_is_tried_again(clock: Clock, refusal: httpx.Response) -> None:
+    gateway = Gateway(refusal, refusal, httpx.Response(200))
+    assert send(gateway, clock, Call(json={"a": 1})).status_code == 200
+    assert [request.content for request in gateway.asked] == [b'{"a":1}'] * 3
+    assert clock.now == pytest.approx(0.25 + 0.5)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(503, text="no healthy upstream"),
+        httpx.Response(503, headers=ENVOY, text="busy: no healthy upstream"),
+        httpx.Response(502, headers=ENVOY, text="no healthy upstream"),
+        httpx.Response(500, headers=ENVOY),
+        RESET,
+    ],
+)
+def test_what_may_have_reached_a_replica_is_returned_at_once(clock: Clock, answer: httpx.Response) -> None:
+    gateway = Gateway(answer)
+    assert send(gateway, clock, Call()).status_code == answer.status_code
+    assert len(gateway.asked) == 1
+
+
+def test_a_reset_is_tried_again_where_twice_is_as_good_as_once(clock: Clock) -> None:
+    gateway = Gateway(RESET, httpx.Response(200))
+    assert send(gateway, clock, Call(method="get")).status_code == 200
+
+
+@pytest.mark.parametrize(("patience", "most"), [(0.0, 0.0), (3.0, 3.0), (60.0, 60.0)])
+def test_patience_is_bounded_and_the_last_answer_returned(clock: Clock, patience: float, most: float) -> None:
+    gateway = Gateway(COLD)
+    response = send(gateway, clock, Call(cold_start_timeout=patience))
+    assert response.status_code == 503
+    assert clock.now <= most
+    assert (len(gateway.asked) == 1) == (patience == 0)
+
+
+def test_a_connection_that_cannot_be_made_is_tried_for_a_while(clock: Clock) -> None:
+    gateway = Gateway(httpx.ConnectError("refused"), httpx.Response(200))
+    assert send(gateway, clock, Call()).status_code == 200
+    with pytest.raises(UnreachableError, match="refused"):
+        send(Gateway(httpx.ConnectError("refused")), clock, Call())
+    assert clock.now < 60
+
+
+def _tls_error() -> httpx.ConnectError:
+    error = httpx.ConnectError("certificate verify failed")
+    error.__cause__ = ssl.SSLCertVerificationError("self-signed")
+    return error
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: httpx.ReadTimeout("slow"), lambda: httpx.ReadError("cut"), _tls_error]
+)
+def test_what_waiting_cannot_mend_fails_at_once(clock: Clock, make: Callable[[], Exception]) -> None:
+    gateway = Gateway(make())
+    with pytest.raises(UnreachableError):
+        send(gateway, clock, Call())
+    assert (len(gateway.asked), clock.now) == (1, 0.0)
+
+
+def test_a_body_that_can_be_read_once_is_sent_once(clock: Clock) -> None:
+    gateway = Gateway(COLD)
+    assert send(gateway, clock, Call(content=iter([b"a"]))).status_code == 503
+    assert len(gateway.asked) == 1
+
+
+def test_localhost_names_mean_this_machine(clock: Clock) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    listener.close()  # nobody answers: the message names the public URL all the same
+    with pytest.raises(UnreachableError, match=rf"e-web\.gw\.localhost:{port}"):
+        send_call(
+            f"http://e-web.gw.localhost:{port}",
+            Call(cold_start_timeout=0),
+            sleep=clock.sleep,
+            monotonic=clock.monotonic,
+        )

@@ -1,0 +1,183 @@
+"""Where settings and the cluster come from, in which order."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from chalkcompute.errors import ConfigError, ConnectionConfigError
+from chalkcompute.settings import Settings, choose_connection, load_settings
+
+Load = Callable[..., Settings]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """`load_settings` in an empty folder with an empty home, and the environment that is passed."""
+
+    def inner(environ: Mapping[str, str] | None = None, **flags: str) -> Settings:
+        home = {"HOME": str(tmp_path / "home")}
+        return load_settings(
+            environ={**home, **(environ or {})},
+            folder=tmp_path,
+            service_account=tmp_path / "sa",
+            **flags,
+        )
+
+    return inner
+
+
+def kubeconfig(path: Path, *contexts: str, current: str | None = None, namespace: str | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    inner = {"cluster": "c", "user": "u", **({"namespace": namespace} if namespace else {})}
+    path.write_text(
+        json.dumps(
+            {
+                **({"current-context": current} if current else {}),
+                "clusters": [{"name": "c", "cluster": {"server": f"https://{path.parent.name}-{path.name}"}}],
+                "contexts": [{"name": name, "context": inner} for name in contexts],
+            }
+        )
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "value"),
+    [
+        ("context", "CHALK_CONTEXT", "x"),
+        ("namespace", "CHALK_NAMESPACE", "x"),
+        ("environment", "CHALK_ENVIRONMENT", "x"),
+        ("gateway_domain", "CHALK_GATEWAY_DOMAIN", "x.test"),
+    ],
+)
+def test_flag_then_environment_then_env_file(
+    load: Load, tmp_path: Path, flag: str, variable: str, value: str
+) -> None:
+    assert getattr(load(), flag) is None
+    (tmp_path / ".env").write_text(f"{variable}=file.{value}\n")
+    assert getattr(load(), flag) == f"file.{value}"
+    assert getattr(load({variable: f"env.{value}"}), flag) == f"env.{value}"
+    assert getattr(load({variable: f"env.{value}"}, **{flag: f"flag.{value}"}), flag) == f"flag.{value}"
+
+
+def test_an_empty_variable_is_as_good_as_unset(load: Load) -> None:
+    assert load({"CHALK_NAMESPACE": "", "CHALK_CONTEXT": "  "}) == load()
+
+
+def test_another_env_file(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "prod.env").write_text("CHALK_NAMESPACE='prod'\n")
+    assert load(env_file=str(tmp_path / "prod.env")).namespace == "prod"
+    assert load({"CHALK_ENV_FILE": str(tmp_path / "prod.env")}).namespace == "prod"
+    with pytest.raises(ConfigError, match=r"missing\.env"):
+        load(env_file=str(tmp_path / "missing.env"))
+
+
+def test_gateway_forms(load: Load) -> None:
+    assert load(gateway="infra/gw").gateway == ("infra", "gw")
+    settings = load({"CHALK_GATEWAY": "infra/gw/https"})
+    assert (settings.gateway, settings.gateway_section) == (("infra", "gw"), "https")
+    for wrong in ("gw", "/gw", "infra/", "a/b/c/d", "a//c"):
+        with pytest.raises(ConfigError, match="namespace/name"):
+            load(gateway=wrong)
+
+
+def test_gateway_domain_forms(load: Load) -> None:
+    assert load(gateway_domain="*.GW.example.com.").gateway_domain == "gw.example.com"
+    for wrong in ("a b", "https://x", "x..y", "*"):
+        with pytest.raises(ConfigError, match="not a DNS name"):
+            load(gateway_domain=wrong)
+
+
+def test_profile(load: Load) -> None:
+    profile = load({"CHALK_KEDA_NAMESPACE": "k", "CHALK_GPU_RESOURCE_NAME": "amd.com/gpu"}).profile
+    assert (profile.keda_namespace, profile.gpu_resource_name) == ("k", "amd.com/gpu")
+    assert profile.keda_scaler_address == "keda-add-ons-http-external-scaler.k:9090"
+
+
+def test_no_cluster_names_the_way_to_one(load: Load) -> None:
+    with pytest.raises(ConnectionConfigError) as caught:
+        choose_connection(load())
+    assert caught.value.hint is not None
+    assert "chalk local up" in caught.value.hint
+    assert caught.value.exit_code == 5
+
+
+def test_order_of_clusters(load: Load, tmp_path: Path) -> None:
+    """Each source is taken only where all before it are silent."""
+    environ: dict[str, str] = {}
+    kubeconfig(tmp_path / "home/.chalk/local/kubeconfig", "chalk-local", current="chalk-local")
+    assert choose_connection(load(environ)).source == "local"
+    assert choose_connection(load(environ)).context == "local"
+
+    environ |= {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    assert choose_connection(load(environ)).source == "local"  # no credentials there
+    (tmp_path / "sa").mkdir()
+    (tmp_path / "sa/token").write_text("t")
+    (tmp_path / "sa/namespace").write_text("pods-own\n")
+    found = choose_connection(load(environ))
+    assert (found.source, found.server, found.namespace) == ("in-cluster", "https://10.0.0.1:443", "pods-own")
+
+    kubeconfig(tmp_path / "home/.kube/config", "home", current="home", namespace="ns")
+    found = choose_connection(load(environ))
+    assert (found.source, found.context, found.namespace) == ("kubeconfig", "home", "ns")
+
+    environ["KUBECONFIG"] = ":".join(
+        str(path)
+        for path in (
+            tmp_path / "missing",
+            kubeconfig(tmp_path / "k/one", "one", current="one"),
+            kubeconfig(tmp_path / "k/two", "two", current="two"),
+        )
+    )
+    assert choose_connection(load(environ)).context == "one"
+    assert choose_connection(load(environ, context="two")).context == "two"
+    assert choose_connection(load(environ, context="chalk-local")).source == "local"
+
+    environ["CHALK_KUBECONFIG"] = str(kubeconfig(tmp_path / "k/three", "three", current="three"))
+    assert choose_connection(load(environ)).context == "three"
+    four = kubeconfig(tmp_path / "k/four", "four", current="four")
+    assert choose_connection(load(environ, kubeconfig=str(four))).context == "four"
+
+
+def test_local_home(load: Load, tmp_path: Path) -> None:
+    kubeconfig(tmp_path / "elsewhere/kubeconfig", "chalk-local", current="chalk-local")
+    environ = {"CHALK_LOCAL_HOME": str(tmp_path / "elsewhere")}
+    assert choose_connection(load(environ)).source == "local"
+    assert load({"CHALK_LOCAL_HOME": "~/here"}).local_kubeconfig == tmp_path / "home/here/kubeconfig"
+
+
+def test_an_unknown_context_lists_those_there_are(load: Load, tmp_path: Path) -> None:
+    kubeconfig(tmp_path / "home/.kube/config", "a", "b", current="a")
+    with pytest.raises(ConnectionConfigError, match="`nope`") as caught:
+        choose_connection(load(context="nope"))
+    assert caught.value.hint == "there are: a, b"
+
+
+def test_a_file_that_was_named_must_exist(load: Load, tmp_path: Path) -> None:
+    kubeconfig(tmp_path / "home/.chalk/local/kubeconfig", "chalk-local", current="chalk-local")
+    for environ in ({"KUBECONFIG": "/nowhere/config"}, {"CHALK_KUBECONFIG": "/nowhere/config"}):
+        with pytest.raises(ConnectionConfigError, match="/nowhere/config"):
+            choose_connection(load(environ))
+
+
+def test_no_current_context(load: Load, tmp_path: Path) -> None:
+    kubeconfig(tmp_path / "home/.kube/config", "a", "b")
+    with pytest.raises(ConnectionConfigError, match="no current context") as caught:
+        choose_connection(load())
+    assert caught.value.hint is not None
+    assert "a, b" in caught.value.hint
+
+
+def test_a_context_without_a_server(load: Load, tmp_path: Path) -> None:
+    path = tmp_path / "home/.kube/config"
+    path.parent.mkdir(parents=True)
+    path.write_text("current-context: a\ncontexts: [{name: a, context: {cluster: lost}}]\n")
+    with pytest.raises(ConnectionConfigError, match="without a server"):
+        choose_connection(load())
+
+
+def test_ipv6_in_cluster(load: Load) -> None:
+    settings = load({"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"})
+    assert settings.in_cluster_server == "https://[fd00::1]:443"
