@@ -18,7 +18,7 @@ from chalkcompute.local.controllers.objects import Key
 from chalkcompute.local.controllers.workqueue import WorkQueue
 from chalkcompute.local.ports import Api, Change, Manifest
 
-__all__ = ["Clock", "Controller", "find", "run_controller", "run_once"]
+__all__ = ["Clock", "Controller", "find", "relabelled", "run_controller", "run_once", "selectable"]
 
 Clock: TypeAlias = Callable[[], datetime]
 
@@ -58,6 +58,28 @@ def find(api: Api, kind: str, key: Key) -> Manifest | None:
         if error.code == 404:
             return None
         raise
+
+
+def selectable(api: Api, kind: str, owner: Manifest, *, everything: bool) -> list[Manifest]:
+    """Objects that `owner` selects, or could have selected before.
+
+    Args:
+        api: Where from.
+        kind: Their kind.
+        owner: A ReplicaSet or Deployment.
+        everything: Read the whole namespace: something that the owner controls may have lost its
+            labels. Otherwise only what has the labels of the selector is read, which is much less.
+    """
+    selector = owner["spec"]["selector"]
+    labels = None if everything else selector.get("matchLabels")
+    return api.list(kind, owner["metadata"]["namespace"], labels=labels)
+
+
+def relabelled(change: Change) -> bool:
+    """Whether an object's labels changed, so that who selects it may have, too."""
+    return change.old is not None and (change.old["metadata"].get("labels") or {}) != (
+        change.obj["metadata"].get("labels") or {}
+    )
 
 
 async def run_controller(api: Api, controller: Controller, *, resync: float = RESYNC_SECONDS) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from chalkcompute.local.apimachinery.quantity import canonical_quantity
 from chalkcompute.local.controllers.actions import Action, Delete, Update, perform
 from chalkcompute.local.controllers.controller import Clock, find
 from chalkcompute.local.controllers.objects import Key, find_condition, format_time, key_of
@@ -103,7 +104,11 @@ def _os_image() -> str:
 
 def node_of(facts: NodeFacts, known: Manifest | None, now: datetime) -> Manifest:
     """The Node with its status. Pure; a condition keeps its times while it stays as it is."""
-    capacity = {"cpu": str(facts.cpu), "memory": f"{facts.memory // 1024}Ki", "pods": str(MAX_PODS)}
+    capacity = {
+        "cpu": str(facts.cpu),
+        "memory": canonical_quantity(f"{facts.memory // 1024}Ki"),
+        "pods": str(MAX_PODS),
+    }
     if facts.gpus:
         capacity[GPU_RESOURCE] = str(facts.gpus)
     labels = {

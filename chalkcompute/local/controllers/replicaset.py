@@ -13,7 +13,7 @@ from typing import Any
 from chalkcompute.local.apimachinery.selectors import match_label_selector
 from chalkcompute.local.apimachinery.status import StatusError
 from chalkcompute.local.controllers.actions import Action, Create, Delete, Recorder, Update, perform
-from chalkcompute.local.controllers.controller import Clock, find
+from chalkcompute.local.controllers.controller import Clock, find, relabelled, selectable
 from chalkcompute.local.controllers.objects import (
     Key,
     claim,
@@ -121,6 +121,7 @@ class ReplicaSetController:
         self._api = api
         self._recorder = recorder
         self._clock = clock
+        self._relabelled: set[Key] = set()
 
     def keys(self, change: Change) -> Iterator[Key]:
         """The ReplicaSet itself, or those that a Pod belongs or could belong to."""
@@ -133,7 +134,10 @@ class ReplicaSetController:
             for pod in (change.obj, change.old)
             if pod is not None and (owner := controller_of(pod, "ReplicaSet"))
         }
-        yield from ((namespace, name) for name in owners)
+        keys = [(namespace, name) for name in owners]
+        if relabelled(change):
+            self._relabelled.update(keys)
+        yield from keys
         if controller_of(change.obj) is None and not is_deleting(change.obj):
             labels = change.obj["metadata"].get("labels") or {}
             for rs in self._api.list("ReplicaSet", namespace) if labels else ():
@@ -156,11 +160,13 @@ class ReplicaSetController:
         return _next_available(rs, pods, now)
 
     def _claimed(self, rs: Manifest) -> list[Manifest]:
-        pods = self._api.list("Pod", rs["metadata"]["namespace"])
+        everything = key_of(rs) in self._relabelled
+        pods = selectable(self._api, "Pod", rs, everything=everything)
         claims = claim(rs, [pod for pod in pods if not is_finished(pod) or controller_of(pod)])
         uid = rs["metadata"]["uid"]
         perform(self._api, [Update(without_owner(pod, [uid])) for pod in claims.release])
         perform(self._api, [Update(pod) for pod in claims.adopt])
+        self._relabelled.discard(key_of(rs))
         return claims.owned
 
     def _act(self, rs: Manifest, actions: Sequence[Action]) -> tuple[str, StatusError] | None:

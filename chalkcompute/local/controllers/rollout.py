@@ -45,7 +45,7 @@ from chalkcompute.local.controllers.scaling import (
 from chalkcompute.local.controllers.template import HASH_LABEL, same_template, template_hash
 from chalkcompute.local.ports import Manifest
 
-__all__ = ["REVISION", "ObservedDeployment", "reconcile"]
+__all__ = ["REVISION", "ObservedDeployment", "new_name", "reconcile"]
 
 REVISION = "deployment.kubernetes.io/revision"
 REVISION_HISTORY = "deployment.kubernetes.io/revision-history"
@@ -69,13 +69,19 @@ class ObservedDeployment:
         deployment: The Deployment.
         replica_sets: Those it controls.
         pods: Those that its ReplicaSets control (needed for the strategy Recreate only).
-        taken: Names of the namespace's other ReplicaSets: a new one must not collide with them.
+        taken: Names that a new one must not have: other ReplicaSets have them.
     """
 
     deployment: Manifest
     replica_sets: Sequence[Manifest]
     pods: Sequence[Manifest] = ()
     taken: frozenset[str] = frozenset()
+
+
+def new_name(deployment: Manifest) -> str:
+    """The name of the ReplicaSet that the current template gets, if it has none."""
+    collisions = (deployment.get("status") or {}).get("collisionCount")
+    return f"{deployment['metadata']['name']}-{template_hash(deployment['spec']['template'], collisions)}"
 
 
 def reconcile(seen: ObservedDeployment, now: datetime) -> list[Action]:

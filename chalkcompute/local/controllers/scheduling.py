@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from decimal import Decimal
 from typing import Any
 
+from chalkcompute.local.apimachinery.quantity import parse_quantity
 from chalkcompute.local.controllers.pods import is_finished
-from chalkcompute.local.controllers.quantities import parse_quantity
 from chalkcompute.local.ports import Manifest
 
 __all__ = ["Placed", "Refused", "place", "requests_of"]
@@ -144,37 +144,37 @@ def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return False
 
 
-def requests_of(pod: Manifest) -> dict[str, Fraction]:
+def requests_of(pod: Manifest) -> dict[str, Decimal]:
     """What a Pod asks for: the sum of its containers, or its largest init container where that is more."""
-    wanted: dict[str, Fraction] = {}
+    wanted: dict[str, Decimal] = {}
     for container in pod["spec"]["containers"]:
         for resource, amount in _requests(container).items():
-            wanted[resource] = wanted.get(resource, Fraction(0)) + amount
+            wanted[resource] = wanted.get(resource, Decimal(0)) + amount
     for container in pod["spec"].get("initContainers") or ():
         for resource, amount in _requests(container).items():
-            wanted[resource] = max(wanted.get(resource, Fraction(0)), amount)
+            wanted[resource] = max(wanted.get(resource, Decimal(0)), amount)
     return wanted
 
 
-def _requests(container: Mapping[str, Any]) -> dict[str, Fraction]:
+def _requests(container: Mapping[str, Any]) -> dict[str, Decimal]:
     resources = container.get("resources") or {}
     stated = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
-    return {resource: parse_quantity(amount) for resource, amount in stated.items()}
+    return {resource: parse_quantity(str(amount)) for resource, amount in stated.items()}
 
 
 def _resources_misfit(pod: Manifest, node: Manifest, others: Sequence[Manifest]) -> _Misfit | None:
     stated = (node.get("status") or {}).get("allocatable") or {}
-    allocatable = {resource: parse_quantity(amount) for resource, amount in stated.items()}
-    used: dict[str, Fraction] = {}
+    allocatable = {resource: parse_quantity(str(amount)) for resource, amount in stated.items()}
+    used: dict[str, Decimal] = {}
     for other in others:
         for resource, amount in requests_of(other).items():
-            used[resource] = used.get(resource, Fraction(0)) + amount
+            used[resource] = used.get(resource, Decimal(0)) + amount
     reasons, helpful = [], True
-    if len(others) + 1 > allocatable.get("pods", Fraction(0)):
+    if len(others) + 1 > allocatable.get("pods", Decimal(0)):
         reasons.append("Too many pods")
     for resource, amount in requests_of(pod).items():
-        there = allocatable.get(resource, Fraction(0))
-        if amount and used.get(resource, Fraction(0)) + amount > there:
+        there = allocatable.get(resource, Decimal(0))
+        if amount and used.get(resource, Decimal(0)) + amount > there:
             reasons.append(f"Insufficient {resource}")
             helpful = helpful and amount <= there
     return _Misfit(tuple(reasons), preemptible=helpful) if reasons else None
