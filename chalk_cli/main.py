@@ -29,7 +29,8 @@ class _OutputClosedError(Exception):
 def _closed_pipe_noticed() -> Iterator[None]:
     try:
         yield
-        sys.stdout.flush()
+        if sys.stdout is not None:  # `chalk … >&-`
+            sys.stdout.flush()
     except BrokenPipeError as error:
         raise _OutputClosedError from error
 

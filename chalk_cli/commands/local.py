@@ -207,4 +207,4 @@ def _status_pairs(found: LocalStatus) -> list[tuple[str, str]]:
         ("State", str(found.state_dir)),
         ("Sandbox", str(found.tier)),
     ]
-    return pairs + [("  cannot", limitation) for limitation in found.limitations]
+    return pairs + [("Limitation", limitation) for limitation in found.limitations]

@@ -37,7 +37,7 @@ def test_status_says_what_the_sandbox_cannot_do() -> None:
     )
     pairs = _status_pairs(found)
     assert ("Sandbox", "notify") in pairs
-    assert ("  cannot", "no limits on memory") in pairs
+    assert ("Limitation", "no limits on memory") in pairs
 
 
 def test_kubeconfig_prints_the_path_and_nothing_else(invoke: Invoke, tmp_path: Path) -> None:

@@ -183,6 +183,11 @@ def test_a_reader_that_goes_away_is_silent(args: list[str]) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_no_stdout_at_all() -> None:
+    done = subprocess.run(["sh", "-c", f"'{CHALK}' --version >&-"], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 HEAVY = ("kubernetes", "httpx", "rich", "yaml", "tabulate", "aiohttp", "cryptography", "chalkcompute.client")
 
 
