@@ -14,7 +14,7 @@ from chalkcompute.local.apimachinery.kinds import Kind, by_kind
 from chalkcompute.local.apimachinery.status import Cause
 from chalkcompute.local.ports import Manifest
 
-__all__ = ["admit_create", "admit_delete", "admit_update"]
+__all__ = ["admit_create", "admit_delete"]
 
 SERVICE_NETWORK = ipaddress.ip_network("10.96.0.0/16")
 _IMMORTAL_NAMESPACES = ("default", "kube-system")
@@ -34,19 +34,6 @@ def admit_create(kind: Kind, obj: Manifest, store: Store) -> Manifest:
     if kind.kind == "Service":
         return _with_cluster_ip(obj, store)
     return obj
-
-
-def admit_update(kind: Kind, new: Manifest, old: Manifest) -> Manifest:
-    """A changed object as admitted: a Service keeps the address it was given."""
-    if kind.kind != "Service":
-        return new
-    spec, old_spec = dict(new.get("spec") or {}), old.get("spec") or {}
-    if spec.get("type") == "ExternalName":
-        return new
-    for field in ("clusterIP", "clusterIPs"):
-        if not spec.get(field) and old_spec.get(field):
-            spec[field] = old_spec[field]
-    return {**new, "spec": spec}
 
 
 def admit_delete(kind: Kind, obj: Manifest) -> None:
@@ -75,13 +62,10 @@ def _check_namespace(kind: Kind, obj: Manifest, store: Store) -> None:
 
 
 def _new_namespace(obj: Manifest) -> Manifest:
-    metadata = dict(obj["metadata"])
-    if name := metadata.get("name"):
-        metadata["labels"] = {**(metadata.get("labels") or {}), "kubernetes.io/metadata.name": name}
     spec = dict(obj.get("spec") or {})
     finalizers = spec.get("finalizers") or []
     spec["finalizers"] = finalizers if "kubernetes" in finalizers else [*finalizers, "kubernetes"]
-    return {**obj, "metadata": metadata, "spec": spec, "status": {"phase": "Active"}}
+    return {**obj, "spec": spec}
 
 
 def _with_cluster_ip(obj: Manifest, store: Store) -> Manifest:
@@ -98,5 +82,4 @@ def _with_cluster_ip(obj: Manifest, store: Store) -> Manifest:
             "spec.clusterIPs", f'Invalid value: ["{asked}"]: failed to allocate IP {asked}: already allocated'
         )
         raise invalid("Service", "", obj["metadata"].get("name") or "", cause)
-    spec["clusterIPs"] = [spec["clusterIP"]]
     return {**obj, "spec": spec}

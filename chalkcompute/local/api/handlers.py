@@ -29,6 +29,7 @@ from chalkcompute.local.api.writes import (
     WriteOptions,
     Written,
 )
+from chalkcompute.local.apimachinery.decode import find_duplicates
 from chalkcompute.local.apimachinery.kinds import Kind
 from chalkcompute.local.apimachinery.status import Cause
 from chalkcompute.local.ports import Manifest
@@ -173,13 +174,15 @@ class ResourceHandler:
     # Writing --------------------------------------------------------------------------------
 
     async def _create(self, request: web.BaseRequest, target: Target, kind: Kind) -> web.StreamResponse:
-        body = await _body(request, kind)
-        written = self._api.post(kind, target.namespace, body, _write_options(request, target))
+        body, duplicates = await _body(request, kind)
+        options = _write_options(request, target, duplicates)
+        written = self._api.post(kind, target.namespace, body, options)
         return self._answer_written(request, target, kind, written)
 
     async def _put(self, request: web.BaseRequest, target: Target, kind: Kind) -> web.StreamResponse:
-        body = await _body(request, kind)
-        written = self._api.put(kind, target.namespace, target.name, body, _write_options(request, target))
+        body, duplicates = await _body(request, kind)
+        options = _write_options(request, target, duplicates)
+        written = self._api.put(kind, target.namespace, target.name, body, options)
         return self._answer_written(request, target, kind, written)
 
     async def _patch(self, request: web.BaseRequest, target: Target, kind: Kind) -> web.StreamResponse:
@@ -297,13 +300,15 @@ def _success(details: dict[str, Any] | None) -> Manifest:
     return status | ({"details": details} if details else {"code": 201})
 
 
-async def _body(request: web.BaseRequest, kind: Kind) -> Manifest:
-    body = parse_body(await request.read(), request.headers.get("Content-Type", ""), kind.kind)
+async def _body(request: web.BaseRequest, kind: Kind) -> tuple[Manifest, tuple[str, ...]]:
+    """The body, and the fields that its text gives twice."""
+    raw = await request.read()
+    body = parse_body(raw, request.headers.get("Content-Type", ""), kind.kind)
     if not isinstance(body, dict):
         raise failures.bad_request(
             f"the object provided is unrecognized (must be of type {kind.kind}): couldn't get version/kind"
         )
-    return body
+    return body, tuple(find_duplicates(raw.decode(errors="replace")))
 
 
 async def _delete_options(request: web.BaseRequest) -> DeleteOptions:
@@ -313,7 +318,9 @@ async def _delete_options(request: web.BaseRequest) -> DeleteOptions:
     return DeleteOptions.parse(body or {}, dict(request.query))
 
 
-def _write_options(request: web.BaseRequest, target: Target) -> WriteOptions:
+def _write_options(
+    request: web.BaseRequest, target: Target, duplicates: tuple[str, ...] = ()
+) -> WriteOptions:
     query = request.query
     validation = query.get("fieldValidation") or "Warn"
     if validation not in _FIELD_VALIDATIONS:
@@ -336,6 +343,7 @@ def _write_options(request: web.BaseRequest, target: Target) -> WriteOptions:
         dry_run="All" in dry_run,
         force=query.get("force") in ("true", "1"),
         field_validation=validation,
+        duplicates=duplicates,
     )
 
 

@@ -151,8 +151,6 @@ def _json(value: object, status: int = 200) -> web.Response:
 
 def _status(exc: StatusError) -> web.Response:
     status = exc.to_status()
-    if not status["reason"]:
-        del status["reason"]
     response = _json(status, exc.code)
     if seconds := exc.details.get("retryAfterSeconds"):
         response.headers["Retry-After"] = str(seconds)

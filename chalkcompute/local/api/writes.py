@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from chalkcompute.local.api import failures
-from chalkcompute.local.api.admission import admit_create, admit_update
+from chalkcompute.local.api.admission import admit_create
 from chalkcompute.local.api.deletion import timestamp, vanishes
 from chalkcompute.local.api.scale import scaled, to_scale
 from chalkcompute.local.api.store import Store, clone
@@ -52,6 +52,7 @@ class WriteOptions:
         dry_run: Do everything but store.
         force: Take fields from other managers (apply).
         field_validation: `Strict`, `Warn` or `Ignore`.
+        duplicates: Fields that the body's text gives twice.
         default_manager: Name to record when `manager` is "".
     """
 
@@ -61,6 +62,7 @@ class WriteOptions:
     dry_run: bool = False
     force: bool = False
     field_validation: str = "Warn"
+    duplicates: tuple[str, ...] = ()
     default_manager: str = "unknown"
 
     @property
@@ -86,7 +88,7 @@ class Writer:
 
     def create(self, kind: Kind, namespace: str, body: Manifest, options: WriteOptions) -> Written:
         """POST of a new object."""
-        obj, warnings = decode(kind, body, options.field_validation)
+        obj, warnings = decode(kind, body, options.field_validation, duplicates=options.duplicates)
         return Written(self._insert(kind, namespace, obj, options), True, tuple(warnings))
 
     def replace(
@@ -96,7 +98,7 @@ class Writer:
         live = self._store.get(kind.kind, namespace, name)
         if options.subresource == "scale":
             return self._rescale(kind, self._existing(kind, name, live), body, options)
-        obj, warnings = decode(kind, body, options.field_validation)
+        obj, warnings = decode(kind, body, options.field_validation, duplicates=options.duplicates)
         if live is None and kind.kind in _CREATED_BY_PUT:
             return Written(self._insert(kind, namespace, obj, options), True, tuple(warnings))
         live = self._existing(kind, name, live)
@@ -227,9 +229,7 @@ class Writer:
         if options.subresource == "finalize":
             new = _finalized(live, obj)
         else:
-            new = prepare_update(
-                kind, admit_update(kind, default(kind, obj), live), live, options.subresource
-            )
+            new = prepare_update(kind, default(kind, obj), live, options.subresource)
         if not tracked:
             new = managed.update(
                 kind,
