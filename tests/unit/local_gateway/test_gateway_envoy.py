@@ -1,0 +1,319 @@
+"""The translation through a real Envoy: what a client sees."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import http.server
+import json
+import os
+import signal
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalkcompute.errors import LocalClusterError
+from chalkcompute.local.gateway.authority import Authority, make_authority
+from chalkcompute.local.gateway.controller import ConfigFiles
+from chalkcompute.local.gateway.envoy import EnvoyFiles, EnvoyProcess, check_binary, find_binary
+from chalkcompute.local.gateway.objects import GatewayPorts, Objects
+from chalkcompute.local.gateway.translate import translate
+from chalkcompute.local.ports import Manifest
+from chalkcompute.local.state import ProcessIdentity, read_json
+from tests.unit.local_gateway.objects_of_a_cluster import (
+    a_gateway,
+    a_route,
+    a_service,
+    a_slice,
+    an_endpoint,
+)
+
+NOW = datetime.now(UTC)
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    """Answers with what reached it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = json.dumps({"path": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}})
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - the base class has it so
+
+
+@pytest.fixture
+def backend() -> Iterator[int]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Gateway:
+    """A running Envoy and the objects behind it."""
+
+    ports: GatewayPorts
+    authority: Authority
+    files: ConfigFiles
+    process_file: Path
+
+    def show(self, *objects: Manifest) -> None:
+        issued = self.authority.issue(("*.gw.localhost", "gw.localhost"), NOW)
+        world = Objects([a_gateway(), *objects])
+        self.files.write(translate(world, self.ports, issued, self.files.folder).files)
+
+    @property
+    def pid(self) -> int:
+        return int(read_json(self.process_file)["pid"])
+
+    def get(
+        self, path: str = "/", host: str = "dev-web.gw.localhost", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports.http, timeout=10)
+        return self._ask(connection, path, {"Host": f"{host}:{self.ports.http}", **(headers or {})})
+
+    def get_tls(self, host: str = "dev-web.gw.localhost") -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports.https, timeout=10)
+        context = ssl.create_default_context(cadata=self.authority.pem)
+        raw = socket.create_connection(("127.0.0.1", self.ports.https), timeout=10)
+        connection.sock = context.wrap_socket(raw, server_hostname=host)
+        return self._ask(connection, "/", {"Host": host})
+
+    def _ask(
+        self, connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str]
+    ) -> tuple[int, Any]:
+        with closing(connection):
+            connection.request("GET", path, headers=dict(headers))
+            response = connection.getresponse()
+            body = response.read().decode()
+        try:
+            return response.status, json.loads(body)
+        except ValueError:
+            return response.status, body or dict(response.getheaders())
+
+    async def eventually(self, expected: int, **request: Any) -> Any:
+        """The body, once the answer has this status: Envoy takes files in by and by."""
+        for _ in range(500):
+            status, body = await asyncio.to_thread(self.get, **request)
+            if status == expected:
+                return body
+            await asyncio.sleep(0.01)
+        return pytest.fail(f"still {status}, not {expected}: {body}")
+
+
+@asynccontextmanager
+async def running_gateway(tmp_path: Path, *objects: Manifest) -> AsyncIterator[Gateway]:
+    ports = GatewayPorts(free_port(), free_port())
+    files = ConfigFiles(tmp_path / "xds")
+    files.clear()
+    envoy_files = EnvoyFiles(tmp_path, tmp_path / "envoy.log")
+    gateway = Gateway(ports, make_authority("gw.localhost", NOW), files, envoy_files.process)
+    gateway.show(*objects)
+    envoy = EnvoyProcess(find_binary(), envoy_files, ("http", "https"), concurrency=1)
+    started = asyncio.Event()
+    task = asyncio.create_task(envoy.run(started=started.set))
+    waiting = asyncio.create_task(started.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if not task.done():
+            yield gateway
+    finally:
+        waiting.cancel()
+        task.cancel()
+        await asyncio.wait({task})
+        log = (tmp_path / "envoy.log").read_text()
+    assert "rejected" not in log, log
+
+
+def test_statuses_a_client_sees(tmp_path: Path, backend: int) -> None:
+    piece = a_slice(an_endpoint("127.0.0.1", ready=True), port=backend)
+
+    async def scenario() -> None:
+        async with running_gateway(tmp_path, a_route(), a_service(), piece) as gateway:
+            body = await gateway.eventually(200, path="/a?b=c")
+            assert body["path"] == "/a?b=c"
+            assert body["headers"]["x-forwarded-proto"] == "http"
+            assert (await asyncio.to_thread(gateway.get_tls))[0] == 200
+            await gateway.eventually(404, host="dev-other.gw.localhost")
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await asyncio.to_thread(gateway.get_tls, "dev-web.localhost")
+            gateway.show(a_route(), a_service(), a_slice())
+            await gateway.eventually(503)
+            gateway.show(a_route(), a_service(), piece)
+            await gateway.eventually(200)
+            gateway.show(a_route(rules=[{"backendRefs": [{"name": "gone", "port": 1}]}]))
+            await gateway.eventually(500)
+            gateway.show()
+            await gateway.eventually(404)
+
+    asyncio.run(scenario())
+
+
+def test_rules_a_client_sees(tmp_path: Path, backend: int) -> None:
+    refs = [{"name": "web", "port": 8000}]
+
+    def rule(path: str, kind: str = "PathPrefix", **rest: Any) -> dict[str, Any]:
+        return {"matches": [{"path": {"type": kind, "value": path}}], "backendRefs": refs, **rest}
+
+    def rewritten(replacement: str) -> list[dict[str, Any]]:
+        path = {"type": "ReplacePrefixMatch", "replacePrefixMatch": replacement}
+        return [{"type": "URLRewrite", "urlRewrite": {"hostname": "inner", "path": path}}]
+
+    rules = [
+        rule("/foo"),
+        rule("/exact", "Exact"),
+        rule("/v[0-9]+/.*", "RegularExpression"),
+        rule("/strip", filters=rewritten("/")),
+        rule("/move", filters=rewritten("/to")),
+        rule(
+            "/headers",
+            filters=[
+                {
+                    "type": "RequestHeaderModifier",
+                    "requestHeaderModifier": {"set": [{"name": "x-a", "value": "100%"}], "remove": ["x-b"]},
+                }
+            ],
+        ),
+        {
+            "matches": [{"path": {"type": "PathPrefix", "value": "/go"}}],
+            "filters": [
+                {"type": "RequestRedirect", "requestRedirect": {"hostname": "b.example", "statusCode": 301}}
+            ],
+        },
+        {"matches": [{"queryParams": [{"name": "q", "value": "1"}]}], "backendRefs": refs},
+    ]
+    piece = a_slice(an_endpoint("127.0.0.1"), port=backend)
+
+    async def scenario() -> None:
+        async with running_gateway(tmp_path, a_route(rules=rules), a_service(), piece) as gateway:
+            await gateway.eventually(200, path="/foo")
+            for path, status in {
+                "/foo/": 200,
+                "/foo/bar": 200,
+                "/foobar": 404,
+                "/exact": 200,
+                "/exact/x": 404,
+                "/v12/x": 200,
+                "/vx/x": 404,
+                "/": 404,
+                "/?q=1": 200,
+                "/?q=2": 404,
+            }.items():
+                assert gateway.get(path)[0] == status, path
+            assert gateway.get("/strip/x")[1]["path"] == "/x"
+            assert gateway.get("/strip")[1]["path"] == "/"
+            moved = gateway.get("/move/x")[1]
+            assert (moved["path"], moved["headers"]["host"]) == ("/to/x", "inner")
+            changed = gateway.get("/headers", headers={"x-b": "1"})[1]["headers"]
+            assert changed["x-a"] == "100%"
+            assert "x-b" not in changed
+            status, answer = gateway.get("/go/x")
+            assert (status, answer["location"]) == (301, "http://b.example/go/x")
+
+    asyncio.run(scenario())
+
+
+def test_it_starts_again_when_it_is_killed(tmp_path: Path, backend: int) -> None:
+    piece = a_slice(an_endpoint("127.0.0.1"), port=backend)
+
+    async def scenario() -> None:
+        async with running_gateway(tmp_path, a_route(), a_service(), piece) as gateway:
+            first = gateway.pid
+            os.kill(first, signal.SIGKILL)
+            for _ in range(500):
+                await asyncio.sleep(0.01)
+                said = ProcessIdentity.from_mapping(read_json(gateway.process_file))
+                if said is not None and said.pid != first:
+                    break
+            assert gateway.pid != first
+
+            def answers() -> int:
+                try:
+                    return gateway.get()[0]
+                except OSError:
+                    return 0
+
+            for _ in range(500):
+                if await asyncio.to_thread(answers) == 200:
+                    return
+                await asyncio.sleep(0.01)
+            pytest.fail("it does not answer again")
+
+    asyncio.run(scenario())
+
+
+def test_a_taken_port_is_an_error_and_leaves_no_process(tmp_path: Path) -> None:
+    files = ConfigFiles(tmp_path / "xds")
+    files.clear()
+    envoy_files = EnvoyFiles(tmp_path, tmp_path / "envoy.log")
+    issued = make_authority("gw.localhost", NOW).issue(("gw.localhost",), NOW)
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        ports = GatewayPorts(https=holder.getsockname()[1], http=free_port())
+        files.write(translate(Objects([a_gateway()]), ports, issued, files.folder).files)
+        envoy = EnvoyProcess(find_binary(), envoy_files, ("http", "https"), concurrency=1)
+        with pytest.raises(LocalClusterError, match="https"):
+            asyncio.run(envoy.run())
+    assert not envoy_files.process.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_it_dies_with_a_killed_parent(tmp_path: Path) -> None:
+    program = """
+import asyncio, sys
+from pathlib import Path
+from chalkcompute.local.gateway.envoy import EnvoyFiles, EnvoyProcess, find_binary
+folder = Path(sys.argv[1])
+(folder / "xds").mkdir()
+for name in ("lds", "cds"):
+    (folder / "xds" / f"{name}.json").write_text('{"resources": []}')
+envoy = EnvoyProcess(find_binary(), EnvoyFiles(folder, folder / "log"), (), concurrency=1)
+asyncio.run(envoy.run(started=lambda: print("started", flush=True)))
+"""
+
+    async def scenario() -> ProcessIdentity | None:
+        parent = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, str(tmp_path), stdout=asyncio.subprocess.PIPE, cwd=tmp_path
+        )
+        assert parent.stdout is not None
+        assert await parent.stdout.readline() == b"started\n"
+        identity = ProcessIdentity.from_mapping(read_json(tmp_path / "envoy.json"))
+        parent.kill()
+        await parent.wait()
+        return identity
+
+    identity = asyncio.run(scenario())
+    assert identity is not None
+    assert identity.wait_gone(10)
+
+
+def test_a_stand_in_for_the_binary_is_refused(tmp_path: Path) -> None:
+    script = tmp_path / "envoy"
+    script.write_text("#!/bin/sh\nexec docker run envoyproxy/envoy\n")
+    script.chmod(0o755)
+    with pytest.raises(LocalClusterError, match="not an Envoy binary"):
+        check_binary(script)
+    with pytest.raises(LocalClusterError, match="cannot be read"):
+        check_binary(tmp_path / "absent")
