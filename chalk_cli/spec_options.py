@@ -39,64 +39,68 @@ class DescribingCommand(click.Command):
         return [*super().collect_usage_pieces(ctx), "[-- COMMAND [ARG]...]"]
 
 
-def _option(*names: str, **attrs: Any) -> Callable[[F], F]:
-    return click.option(*names, **attrs)
-
-
 _SPEC_OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    _option("--image", required=True, metavar="REF", help="Image reference, such as `python:3.12`."),
-    _option("--port", type=int, default=8080, show_default=True, help="Port that the replicas listen on."),
-    _option("--replicas", type=int, metavar="N", help="Fixed number of replicas: minimum and maximum."),
-    _option("--min-replicas", type=int, metavar="N", help="Lower bound of the autoscaler.  [default: 1]"),
-    _option("--max-replicas", type=int, metavar="N", help="Upper bound of the autoscaler.  [default: 1]"),
-    _option(
+    click.option("--image", required=True, metavar="REF", help="Image reference, such as `python:3.12`."),
+    click.option(
+        "--port", type=int, default=8080, show_default=True, help="Port that the replicas listen on."
+    ),
+    click.option("--replicas", type=int, metavar="N", help="Fixed number of replicas: minimum and maximum."),
+    click.option(
+        "--min-replicas", type=int, metavar="N", help="Lower bound of the autoscaler.  [default: 1]"
+    ),
+    click.option(
+        "--max-replicas", type=int, metavar="N", help="Upper bound of the autoscaler.  [default: 1]"
+    ),
+    click.option(
         "--target-cpu",
         type=int,
         metavar="PERCENT",
         help="CPU utilization, in percent of the request, to aim at.",
     ),
-    _option(
+    click.option(
         "--cpu", metavar="QUANTITY", help="CPU request and limit: `4`, `500m`.  [default: 100m, limit 1]"
     ),
-    _option(
+    click.option(
         "--memory",
         metavar="QUANTITY",
         help="Memory request and limit: `8Gi`.  [default: 256Mi, limit 1Gi]",
     ),
-    _option("--gpu", metavar="[TYPE:]COUNT", help="GPUs: `nvidia-l4:1`, or `1` for any type."),
-    _option("--tags", metavar="K=V,...", help="Tags, comma-separated; a value with a comma in CSV quotes."),
-    _option("--tag", type=Lines(), multiple=True, metavar="K=V", help="One tag.  [repeatable]"),
-    _option(
+    click.option("--gpu", metavar="[TYPE:]COUNT", help="GPUs: `nvidia-l4:1`, or `1` for any type."),
+    click.option(
+        "--tags", metavar="K=V,...", help="Tags, comma-separated; a value with a comma in CSV quotes."
+    ),
+    click.option("--tag", type=Lines(), multiple=True, metavar="K=V", help="One tag.  [repeatable]"),
+    click.option(
         "--entrypoint",
         metavar="ARG,...",
         help="Replaces the image's entrypoint: comma-separated with CSV quotes, or a JSON array.",
     ),
-    _option(
+    click.option(
         "-e", "--env", type=Lines(), multiple=True, metavar="K=V", help="Environment variable.  [repeatable]"
     ),
-    _option(
+    click.option(
         "--env-from-file",
         type=click.Path(exists=True, dir_okay=False),
         multiple=True,
         metavar="FILE",
         help="Environment variables from a dotenv file; `--env` wins.  [repeatable]",
     ),
-    _option(
+    click.option(
         "--readiness-path", metavar="PATH", help="HTTP path that answers 2xx or 3xx when a replica can serve."
     ),
-    _option(
+    click.option(
         "--shutdown-delay",
         type=int,
         metavar="SECONDS",
         help="How long a replica keeps serving on its way out.",
     ),
-    _option(
+    click.option(
         "--scaling-interval", type=int, metavar="SECONDS", help="The autoscaler takes one step in this time."
     ),
-    _option(
+    click.option(
         "--gateway", metavar="NS/NAME[/LISTENER]", envvar="CHALK_GATEWAY", help="Gateway to route through."
     ),
-    _option(
+    click.option(
         "--gateway-domain",
         metavar="DOMAIN",
         envvar="CHALK_GATEWAY_DOMAIN",

@@ -19,6 +19,7 @@ usable() {
 
 if usable; then exit 0; fi
 
+# Versions by name first: a plain `python3` may be newer than what the dependencies have wheels for.
 candidates="${PYTHON:-python3.13 python3.12 python3.11 python3.14 python3 python
     /usr/local/bin/python3 /usr/bin/python3 /usr/bin/python3.14 /usr/bin/python3.13 /usr/bin/python3.12
     /usr/bin/python3.11 /opt/homebrew/bin/python3}"
