@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from chalkcompute.local.api.resources import ResourceApi
+from chalkcompute.local.api.store import Store
+from chalkcompute.local.ports import Api
 
 Manifest = dict[str, Any]
 
@@ -141,3 +146,9 @@ def replica_set() -> Callable[..., Manifest]:
 @pytest.fixture
 def pod() -> Callable[..., Manifest]:
     return make_pod
+
+
+@pytest.fixture
+def api(tmp_path: Path, clock: Clock) -> Api:
+    """The real API server from the inside, on an empty store."""
+    return ResourceApi(Store(tmp_path / "store.db"), now=clock)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from chalkcompute.local.controllers.node import NodeFacts, node_of, strays, this_machine
-from chalkcompute.local.controllers.quantities import parse_quantity
 from chalkcompute.local.controllers.scheduler import is_waiting, with_scheduled_condition
 from chalkcompute.local.controllers.scheduling import Placed, Refused, place, requests_of
 
@@ -31,29 +29,6 @@ def asking(pod: Manifest, **resources: str) -> Manifest:
     requests = {name.replace("gpu", "nvidia.com/gpu"): amount for name, amount in resources.items()}
     pod["spec"]["containers"][0]["resources"] = {"requests": requests}
     return pod
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("500m", Fraction(1, 2)),
-        ("2", Fraction(2)),
-        ("1.5", Fraction(3, 2)),
-        ("1Ki", Fraction(1024)),
-        ("1Gi", Fraction(2**30)),
-        ("1G", Fraction(10**9)),
-        ("1e3", Fraction(1000)),
-        ("1E", Fraction(10**18)),
-        (4, Fraction(4)),
-    ],
-)
-def test_quantities_are_exact(text: str | int, number: Fraction) -> None:
-    assert parse_quantity(text) == number
-
-
-def test_what_is_no_quantity_is_refused() -> None:
-    with pytest.raises(ValueError, match="abc"):
-        parse_quantity("abc")
 
 
 def test_a_pod_goes_to_the_node(pod: Make, node: Manifest) -> None:
@@ -194,7 +169,7 @@ def test_the_condition_keeps_its_time_while_it_says_the_same(pod: Make) -> None:
 
 def test_the_node_says_what_the_machine_is(clock: Any) -> None:
     node = node_of(FACTS, None, clock())
-    assert node["status"]["allocatable"] == {"cpu": "2", "memory": "4194304Ki", "pods": "1000"}
+    assert node["status"]["allocatable"] == {"cpu": "2", "memory": "4Gi", "pods": "1000"}
     assert [(c["type"], c["status"]) for c in node["status"]["conditions"]][-1] == ("Ready", "True")
     assert node["metadata"]["labels"]["kubernetes.io/hostname"] == "node1"
     clock.advance(3600)
