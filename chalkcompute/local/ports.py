@@ -210,8 +210,8 @@ class Runtime(Protocol):
         """What this tier cannot do, one sentence each, for `chalk local status`."""
         ...
 
-    def assign_address(self, pod_uid: str) -> str:
-        """The loopback address of a Pod (127.77.x.y), stable while the Pod lives."""
+    def assign_address(self, pod_uid: str, preferred: str | None = None) -> str:
+        """The loopback address of a Pod (127.77.x.y), stable while the Pod lives; `preferred` if free."""
         ...
 
     def release_address(self, pod_uid: str) -> None: ...

@@ -1,0 +1,105 @@
+"""The kubelet of the embedded cluster: Pods bound to this node become replicas of the runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from chalkcompute.local.controllers.events import EventRecorder
+from chalkcompute.local.kubelet.backoff import BackOffSettings
+from chalkcompute.local.kubelet.logs import LogSource, LogStore
+from chalkcompute.local.kubelet.pod import NodeContext, PodWorker
+from chalkcompute.local.kubelet.volumes import VolumeFolders
+from chalkcompute.local.ports import Api, Change, Runtime
+
+__all__ = ["BackOffSettings", "LogSource", "LogStore", "run_kubelet"]
+
+log = logging.getLogger(__name__)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def run_kubelet(
+    api: Api,
+    runtime: Runtime,
+    *,
+    node_name: str,
+    logs_dir: Path,
+    pods_dir: Path | None = None,
+    logs: LogStore | None = None,
+    host_ip: str = "127.0.0.1",
+    back_off: BackOffSettings | None = None,
+    now: Callable[[], datetime] = _utc_now,
+) -> None:
+    """Run the Pods of a node until cancelled; their replicas are then the caller's to stop (`Runtime.close`).
+
+    Args:
+        api: The API server from the inside.
+        runtime: What starts replicas.
+        node_name: Pods with this `spec.nodeName` are ours.
+        logs_dir: Folder for logs.
+        pods_dir: Folder for volumes; `pods` beside the logs by default.
+        logs: The log files, when the API server reads them, too; made from `logs_dir` by default.
+        host_ip: The node's address.
+        back_off: Delays of restarts and pulls; the kubelet's own by default.
+        now: The clock, in UTC.
+    """
+    node = NodeContext(
+        api=api,
+        runtime=runtime,
+        events=EventRecorder(api, "kubelet", node_name, clock=now),
+        logs=logs or LogStore(logs_dir),
+        volumes=VolumeFolders(pods_dir or logs_dir.parent / "pods"),
+        back_off=back_off or BackOffSettings(),
+        host_ip=host_ip,
+        now=now,
+    )
+    ours = [pod for pod in api.list("Pod") if pod["spec"].get("nodeName") == node_name]
+    uids = {pod["metadata"]["uid"] for pod in ours}
+    node.logs.keep_only(uids)
+    node.volumes.keep_only(uids)
+    await _Kubelet(node, node_name).run()
+
+
+class _Kubelet:
+    def __init__(self, node: NodeContext, node_name: str) -> None:
+        self._node = node
+        self._node_name = node_name
+        self._workers: dict[str, PodWorker] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        try:
+            async for change in self._node.api.changes(("Pod",)):
+                if change.obj["spec"].get("nodeName") == self._node_name:
+                    self._take(change)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _take(self, change: Change) -> None:
+        uid = change.obj["metadata"]["uid"]
+        worker = self._workers.get(uid)
+        if worker is None and change.type != "DELETED":
+            worker = self._workers[uid] = PodWorker(self._node, change.obj)
+            task = asyncio.create_task(self._run(uid, worker))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif worker is not None and change.type == "DELETED":
+            worker.vanish()
+        elif worker is not None:
+            worker.update(change.obj)
+
+    async def _run(self, uid: str, worker: PodWorker) -> None:
+        try:
+            await worker.run()
+        except Exception:
+            log.exception("pod %s: the kubelet failed", uid)
+        finally:
+            self._workers.pop(uid, None)

@@ -1,0 +1,360 @@
+"""One container over its runs: pull, start, probe, back off, again.
+
+Source: `pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `pkg/kubelet/images/image_manager.go`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from chalkcompute.local.apimachinery.quantity import parse_quantity
+from chalkcompute.local.controllers.events import EventRecorder
+from chalkcompute.local.kubelet.backoff import BackOff, BackOffSettings
+from chalkcompute.local.kubelet.environment import (
+    ContainerConfigError,
+    Lookup,
+    PodFacts,
+    container_environment,
+    expand,
+)
+from chalkcompute.local.kubelet.logs import LogStore, tail
+from chalkcompute.local.kubelet.probes import Prober
+from chalkcompute.local.kubelet.status import ContainerState, terminated_state
+from chalkcompute.local.kubelet.volumes import VolumeFolders
+from chalkcompute.local.ports import (
+    ImagePullError,
+    Manifest,
+    Mount,
+    Replica,
+    ReplicaExit,
+    ReplicaSpec,
+    Runtime,
+    StartError,
+)
+
+__all__ = ["ContainerRunner", "PodContext"]
+
+_MESSAGE_BYTES = 4096
+_DEFAULT_GRACE_SECONDS = 30
+
+
+class PodContext(Protocol):
+    """What a container needs of its Pod."""
+
+    @property
+    def runtime(self) -> Runtime: ...
+
+    @property
+    def events(self) -> EventRecorder: ...
+
+    @property
+    def logs(self) -> LogStore: ...
+
+    @property
+    def volumes(self) -> VolumeFolders: ...
+
+    @property
+    def back_off(self) -> BackOffSettings: ...
+
+    @property
+    def pod(self) -> Manifest:
+        """The Pod as last seen."""
+        ...
+
+    @property
+    def facts(self) -> PodFacts: ...
+
+    @property
+    def lookup(self) -> Lookup: ...
+
+    def now(self) -> datetime: ...
+
+    def publish(self) -> None:
+        """Write the status."""
+        ...
+
+    def substituted(self, container: str, warning: str) -> None:
+        """The host base stands in for the container's image."""
+        ...
+
+
+class ContainerRunner:
+    """Runs one container of a Pod until it is not to be run again."""
+
+    def __init__(
+        self, context: PodContext, spec: Mapping[str, Any], state: ContainerState, *, policy: str
+    ) -> None:
+        self._context = context
+        self.spec = spec
+        self.policy = policy
+        self.field_path = f"spec.containers{{{spec['name']}}}"
+        self._restarts = BackOff(context.back_off)
+        self._pulls = BackOff(context.back_off)
+        self._has_run = state.terminated is not None or state.last_terminated is not None
+        self.state = state
+        self.replica: Replica | None = None
+        self.started = asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        """The container's name."""
+        return str(self.spec["name"])
+
+    async def run(self) -> None:
+        """Run it, again and again as its restart policy says. Returns when it is not to run again."""
+        while True:
+            await self._pull()
+            ended_at = await self._run_once()
+            if not self._runs_again():
+                return
+            await self._wait_for_restart(ended_at)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """End what runs; the state says so afterwards."""
+        replica = self.replica
+        if replica is None:
+            return
+        self._event("Normal", "Killing", f"Stopping container {self.name}")
+        self._record_end(replica, await replica.stop(grace_seconds))
+
+    # Images ---------------------------------------------------------------------------------
+
+    async def _pull(self) -> None:
+        image = str(self.spec["image"])
+        while True:
+            try:
+                image_id, warning = await self._context.runtime.pull(image)
+            except ImagePullError as error:
+                await self._wait_for_image(image, error)
+                continue
+            break
+        if image_id != self.state.image_id:
+            self.state.image_id = image_id
+            self._event("Normal", "Pulled", f'Container image "{image}" already present on machine')
+            if warning is not None:
+                self._context.substituted(self.name, warning)
+
+    async def _wait_for_image(self, image: str, error: ImagePullError) -> None:
+        if error.reason == "InvalidImageName":
+            self._wait(error.reason, str(error))
+            self._event("Warning", "InspectFailed", str(error))
+            self._event("Warning", "Failed", f"Error: {error.reason}")
+            await asyncio.sleep(self._context.back_off.base_seconds)
+            return
+        failed_at = self._context.now()
+        self._event("Normal", "Pulling", f'Pulling image "{image}"')
+        self._event("Warning", "Failed", f'Failed to pull image "{image}": {error}')
+        self._event("Warning", "Failed", f"Error: {error.reason}")
+        self._wait(error.reason, str(error))
+        self._pulls.advance(failed_at, failed_at)
+        await asyncio.sleep(min(self._context.back_off.poll_seconds, self._pulls.seconds(failed_at)))
+        self._event("Normal", "BackOff", f'Back-off pulling image "{image}"')
+        self._event("Warning", "Failed", "Error: ImagePullBackOff")
+        self._wait("ImagePullBackOff", f'Back-off pulling image "{image}": {error.reason}: {error}')
+        await asyncio.sleep(self._pulls.seconds(failed_at))
+
+    # One run --------------------------------------------------------------------------------
+
+    async def _run_once(self) -> datetime:
+        """Start it and see it through; returns when it ended."""
+        context = self._context
+        run = self.state.restart_count + 1 if self._has_run else 0
+        spec, message_file = await self._configure(run)
+        container_id = f"chalk://{uuid.uuid4().hex}{uuid.uuid4().hex}"
+        try:
+            replica = await context.runtime.start(spec)
+        except StartError as error:
+            self._begun(run)
+            return self._record_start_error(error, container_id)
+        self._begun(run)
+        self.replica = replica
+        self.state.run(replica.started_at, container_id)
+        self._event("Normal", "Created", f"Created container: {self.name}")
+        self._event("Normal", "Started", f"Started container {self.name}")
+        if "startupProbe" not in self.spec:
+            self._mark_started()
+        context.publish()
+        self._message_file = message_file
+        exit_ = await self._attend(replica)
+        return self._record_end(replica, exit_)
+
+    def _begun(self, run: int) -> None:
+        self._has_run = True
+        self.state.restart_count = run
+
+    async def _configure(self, run: int) -> tuple[ReplicaSpec, Mount]:
+        """The resolved container; waits for what is missing."""
+        context = self._context
+        while True:
+            try:
+                return self._resolve(run)
+            except ContainerConfigError as error:
+                if self.state.waiting != ("CreateContainerConfigError", str(error)):
+                    self._event("Warning", "Failed", f"Error: {error}")
+                self._wait("CreateContainerConfigError", str(error))
+                await asyncio.sleep(context.back_off.poll_seconds)
+
+    def _resolve(self, run: int) -> tuple[ReplicaSpec, Mount]:
+        context, spec, pod = self._context, self.spec, self._context.pod
+        env = container_environment(pod, spec, context.facts, context.lookup)
+        limits = (spec.get("resources") or {}).get("limits") or {}
+        message = Mount(
+            context.volumes.termination_message(pod, self.name, run),
+            spec.get("terminationMessagePath") or "/dev/termination-log",
+            read_only=False,
+        )
+        resolved = ReplicaSpec(
+            namespace=pod["metadata"]["namespace"],
+            pod=pod["metadata"]["name"],
+            pod_uid=pod["metadata"]["uid"],
+            container=self.name,
+            image=spec["image"],
+            command=tuple(expand(word, env) for word in spec.get("command") or ()),
+            args=tuple(expand(word, env) for word in spec.get("args") or ()),
+            env=env,
+            working_dir=spec.get("workingDir") or None,
+            mounts=(*context.volumes.mounts(pod, spec, lambda text: expand(text, env)), message),
+            cpu_limit=float(parse_quantity(str(limits["cpu"]))) if "cpu" in limits else None,
+            memory_limit=int(parse_quantity(str(limits["memory"]))) if "memory" in limits else None,
+            log_path=context.logs.begin(pod, self.name, run),
+        )
+        return resolved, message
+
+    async def _attend(self, replica: Replica) -> ReplicaExit:
+        """Probe a running container until it ends."""
+        probes = asyncio.create_task(self._probe(replica))
+        try:
+            return await replica.wait()
+        finally:
+            probes.cancel()
+
+    async def _probe(self, replica: Replica) -> None:
+        if (startup := self.spec.get("startupProbe")) is not None:
+            await self._prober("Startup", startup, replica, self._startup_result).run(until_success=True)
+        async with asyncio.TaskGroup() as group:
+            if (readiness := self.spec.get("readinessProbe")) is not None:
+                group.create_task(self._prober("Readiness", readiness, replica, self._readiness_result).run())
+            if (liveness := self.spec.get("livenessProbe")) is not None:
+                group.create_task(self._prober("Liveness", liveness, replica, self._liveness_result).run())
+
+    def _prober(self, kind: str, probe: Mapping[str, Any], replica: Replica, on_result: Any) -> Prober:
+        return Prober(
+            probe,
+            self.spec,
+            self._context.facts.pod_ip,
+            on_result=lambda succeeded: on_result(replica, probe, succeeded),
+            on_failure=lambda text: self._event("Warning", "Unhealthy", f"{kind} probe failed: {text}"),
+        )
+
+    def _startup_result(self, replica: Replica, probe: Mapping[str, Any], succeeded: bool) -> None:
+        if succeeded:
+            self._mark_started()
+            self._context.publish()
+        else:
+            self._kill_unhealthy("startup", replica, probe)
+
+    def _readiness_result(self, _replica: Replica, _probe: Mapping[str, Any], succeeded: bool) -> None:
+        self.state.ready = succeeded and self.state.started
+        self._context.publish()
+
+    def _liveness_result(self, replica: Replica, probe: Mapping[str, Any], succeeded: bool) -> None:
+        if not succeeded:
+            self._kill_unhealthy("liveness", replica, probe)
+
+    def _kill_unhealthy(self, kind: str, replica: Replica, probe: Mapping[str, Any]) -> None:
+        self._event("Normal", "Killing", f"Container {self.name} failed {kind} probe, will be restarted")
+        grace = probe.get("terminationGracePeriodSeconds")
+        if grace is None:
+            grace = self._context.pod["spec"].get("terminationGracePeriodSeconds", _DEFAULT_GRACE_SECONDS)
+        self._stopping = asyncio.create_task(replica.stop(grace))
+
+    def _mark_started(self) -> None:
+        self.state.started = True
+        self.state.ready = "readinessProbe" not in self.spec
+        self.started.set()
+
+    # Ends -----------------------------------------------------------------------------------
+
+    def _record_end(self, replica: Replica, exit_: ReplicaExit) -> datetime:
+        if self.replica is not replica:  # whoever came first has recorded it
+            return exit_.finished_at
+        self.replica = None
+        self.state.end(
+            terminated_state(
+                exit_.exit_code,
+                exit_.reason,
+                message=self._termination_message(exit_),
+                started_at=replica.started_at,
+                finished_at=exit_.finished_at,
+                container_id=self.state.container_id,
+            )
+        )
+        self._context.publish()
+        return exit_.finished_at
+
+    def _termination_message(self, exit_: ReplicaExit) -> str:
+        metadata = self._context.pod["metadata"]
+        written = self._message_file.source.read_bytes()[-_MESSAGE_BYTES:].decode(errors="replace")
+        if written or exit_.exit_code == 0:
+            return written
+        if self.spec.get("terminationMessagePolicy") != "FallbackToLogsOnError":
+            return ""
+        path = self._context.logs.open(
+            metadata["namespace"], metadata["name"], metadata["uid"], self.name, False
+        )
+        return tail(path) if path is not None else ""
+
+    def _record_start_error(self, error: StartError, container_id: str) -> datetime:
+        now = datetime.now(UTC)
+        self.state.container_id = container_id
+        self.state.end(
+            terminated_state(
+                error.exit_code,
+                "StartError",
+                message=str(error),
+                started_at=None,
+                finished_at=now,
+                container_id=container_id,
+            )
+        )
+        self._event("Normal", "Created", f"Created container: {self.name}")
+        self._event("Warning", "Failed", f"Error: {error}")
+        if self._runs_again():
+            self._wait("RunContainerError", str(error))
+        else:
+            self._context.publish()
+        return now
+
+    def _runs_again(self) -> bool:
+        if self.policy == "Always":
+            return True
+        ended = self.state.terminated or self.state.last_terminated or {}
+        return self.policy == "OnFailure" and ended.get("exitCode") != 0
+
+    async def _wait_for_restart(self, ended_at: datetime) -> None:
+        context, metadata = self._context, self._context.pod["metadata"]
+        context.logs.retire(metadata["uid"], self.name)
+        delay = self._restarts.seconds(ended_at)
+        if delay > 0:
+            pod = f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
+            self._event(
+                "Warning", "BackOff", f"Back-off restarting failed container {self.name} in pod {pod}"
+            )
+            self._wait(
+                "CrashLoopBackOff", f"back-off {delay:g}s restarting failed container={self.name} pod={pod}"
+            )
+        else:
+            delay = min(context.back_off.poll_seconds, context.back_off.base_seconds)
+        await asyncio.sleep(delay)
+        self._restarts.advance(ended_at, context.now())
+
+    def _wait(self, reason: str, message: str) -> None:
+        self.state.wait(reason, message)
+        self._context.publish()
+
+    def _event(self, event_type: str, reason: str, message: str) -> None:
+        self._context.events.event(self._context.pod, event_type, reason, message, self.field_path)
