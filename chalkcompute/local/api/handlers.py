@@ -167,8 +167,9 @@ class ResourceHandler:
         pod = self._api.read(kind, target.namespace, target.name)
         subscription = self._api.store.subscribe(["Pod"])
         self._watches.add(subscription)
+        query = LogQuery.parse(request.query)
         return await stream_log(
-            request, self._api.store, self._logs, pod, LogQuery.parse(request.query), subscription
+            request, self._api.store, self._logs, pod, query, subscription, self._api.now()
         )
 
     # Writing --------------------------------------------------------------------------------

@@ -7,15 +7,16 @@ Source: k8s.io/kubernetes `pkg/registry/core/pod/strategy.go` LogLocation and
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from chalkcompute.local.api.failures import bad_request, invalid
+from chalkcompute.local.api.logfile import LogFile
 from chalkcompute.local.api.store import Store, Subscription
 from chalkcompute.local.apimachinery.status import Cause
 from chalkcompute.local.ports import Manifest
@@ -23,7 +24,6 @@ from chalkcompute.local.ports import Manifest
 __all__ = ["LogQuery", "LogSource", "stream_log"]
 
 _POLL_SECONDS = 0.1
-_BLOCK = 64 * 1024
 
 
 class LogSource(Protocol):
@@ -44,6 +44,9 @@ class LogQuery:
         previous: The run before this one.
         tail_lines: Only the last lines, None for all.
         limit_bytes: Stop after so many bytes, None for no limit.
+        timestamps: Put its time before every line.
+        since_seconds: Only what was printed within so many seconds, None for all.
+        since: Only what was printed from then on, None for all.
     """
 
     container: str = ""
@@ -51,6 +54,9 @@ class LogQuery:
     previous: bool = False
     tail_lines: int | None = None
     limit_bytes: int | None = None
+    timestamps: bool = False
+    since_seconds: int | None = None
+    since: datetime | None = None
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> LogQuery:
@@ -65,7 +71,14 @@ class LogQuery:
             previous=query.get("previous") in ("true", "1"),
             tail_lines=_number(query, "tailLines", 0),
             limit_bytes=_number(query, "limitBytes", 1),
+            timestamps=query.get("timestamps") in ("true", "1"),
+            since_seconds=_number(query, "sinceSeconds", 1),
+            since=_time(query, "sinceTime"),
         )
+
+    def since_time(self, now: datetime) -> datetime | None:
+        """From when on output is wanted."""
+        return now - timedelta(seconds=self.since_seconds) if self.since_seconds else self.since
 
 
 def _number(query: Mapping[str, str], name: str, least: int) -> int | None:
@@ -80,6 +93,17 @@ def _number(query: Mapping[str, str], name: str, least: int) -> int | None:
         message = f"Invalid value: {number}: must be greater than or equal to {least}"
         raise invalid("PodLogOptions", "", "", Cause(name, message))
     return number
+
+
+def _time(query: Mapping[str, str], name: str) -> datetime | None:
+    text = query.get(name)
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise bad_request(f'unable to parse {name} "{text}": must be an RFC 3339 time') from exc
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def choose_container(pod: Manifest, wanted: str) -> str:
@@ -142,6 +166,7 @@ async def stream_log(
     pod: Manifest,
     query: LogQuery,
     closing: Subscription,
+    now: datetime,
 ) -> web.StreamResponse:
     """Answer a request for a log.
 
@@ -152,6 +177,7 @@ async def stream_log(
         pod: The Pod.
         query: Which container, and how much.
         closing: Finished when the server stops; ends following.
+        now: What `sinceSeconds` counts from.
 
     Raises:
         StatusError: 400 when there is no such container or run.
@@ -162,44 +188,23 @@ async def stream_log(
         await response.prepare(request)
         return response
     path = log_file(logs, pod, container, query.previous)
-    left = query.limit_bytes
-    with path.open("rb") as file:
+    with LogFile(path, stamped=query.timestamps) as file:
         await response.prepare(request)
-        if query.tail_lines is not None:
-            seek_tail(file, query.tail_lines)
+        file.begin(query.tail_lines, query.since_time(now))
+        left = query.limit_bytes
         while left is None or left > 0:
             ended = not query.follow or closing.finished or not _still_runs(store, pod, container)
-            block = file.read(_BLOCK if left is None else min(_BLOCK, left))
+            block = file.read()
+            last = not block and ended
+            block = file.rest() if last else block
             if block:
-                await response.write(block)
+                await response.write(block[:left])
                 left = None if left is None else left - len(block)
-            elif ended:
+            if last:
                 break
-            else:
+            if not block:
                 await asyncio.sleep(_POLL_SECONDS)
     return response
-
-
-def seek_tail(file: BinaryIO, lines: int) -> None:
-    """Move to where the last `lines` lines begin; an unfinished last line counts as one."""
-    position = file.seek(0, io.SEEK_END)
-    if not lines or not position:
-        return
-    file.seek(position - 1)
-    wanted = lines + (file.read(1) == b"\n")
-    while position > 0:
-        start = max(0, position - _BLOCK)
-        file.seek(start)
-        block = file.read(position - start)
-        end = len(block)
-        while (found := block.rfind(b"\n", 0, end)) >= 0:
-            wanted -= 1
-            if not wanted:
-                file.seek(start + found + 1)
-                return
-            end = found
-        position = start
-    file.seek(0)
 
 
 def _still_runs(store: Store, pod: Manifest, container: str) -> bool:

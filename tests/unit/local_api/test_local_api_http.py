@@ -548,6 +548,41 @@ def test_logs(cluster: Cluster, tmp_path: Path) -> None:
     assert cluster.call("GET", path.replace("/p/", "/missing/")).status == 404
 
 
+def test_log_with_times(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "app.log").write_bytes(b"old 0\nold 1\nnew\nunfinished")
+    (tmp_path / "app.log.times").write_text(
+        "0 2026-01-01T00:00:00.000000000Z\n12 2026-01-01T00:01:00.500000000Z\n"
+    )
+    cluster.logs.paths["app"] = tmp_path / "app.log"
+    path = pod(cluster, RUNNING)
+    assert cluster.call("GET", path, query={"timestamps": "true"}).raw.decode().splitlines() == [
+        "2026-01-01T00:00:00.000000000Z old 0",
+        "2026-01-01T00:00:00.000000000Z old 1",
+        "2026-01-01T00:01:00.500000000Z new",
+        "2026-01-01T00:01:00.500000000Z unfinished",
+    ]
+    since = {"sinceTime": "2026-01-01T00:00:30Z"}
+    assert cluster.call("GET", path, query=since).raw == b"new\nunfinished"
+    assert cluster.call("GET", path, query=since | {"tailLines": "1"}).raw == b"unfinished"
+    assert cluster.call("GET", path, query={"sinceSeconds": "60"}).raw == b""
+    assert cluster.call("GET", path, query={"sinceTime": "yesterday"}).status == 400
+
+
+def test_following_goes_on_after_rotation(cluster: Cluster, tmp_path: Path) -> None:
+    file = tmp_path / "app.log"
+    file.write_bytes(b"first\n")
+    cluster.logs.paths["app"] = file
+    connection = cluster.connect()
+    stream = cluster.send(connection, "GET", pod(cluster, RUNNING), query={"follow": "true"})
+    assert stream.readline() == b"first\n"
+    fresh = tmp_path / "fresh"
+    fresh.write_bytes(b"second\n")
+    file.rename(tmp_path / "app.log.1")
+    fresh.rename(file)
+    assert stream.readline() == b"second\n"
+    connection.close()
+
+
 def test_log_of_the_previous_run(cluster: Cluster, tmp_path: Path) -> None:
     for name in ("app", "app.1"):
         cluster.logs.paths[name] = tmp_path / name
