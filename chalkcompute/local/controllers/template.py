@@ -21,9 +21,8 @@ def template_hash(template: Manifest, collision_count: int | None = None) -> str
     Kubernetes hashes its Go struct's printed form, which nothing else can reproduce; this hashes
     canonical JSON. The value is opaque to every client.
     """
-    data = json.dumps(template, sort_keys=True, separators=(",", ":")).encode()
-    if collision_count is not None:
-        data += collision_count.to_bytes(8, "little")
+    text = json.dumps(template, sort_keys=True, separators=(",", ":"))
+    data = text.encode() + (collision_count or 0).to_bytes(8, "little")
     value = _FNV_OFFSET
     for byte in data:
         value = ((value ^ byte) * _FNV_PRIME) & 0xFFFFFFFF
