@@ -38,8 +38,7 @@ from chalkcompute.local.credentials import (
 from chalkcompute.local.gateway import run_gateway
 from chalkcompute.local.gateway.authority import Authority, load_or_make
 from chalkcompute.local.gateway.envoy import find_binary
-from chalkcompute.local.kubelet import run_kubelet
-from chalkcompute.local.kubelet.logs import LogSource
+from chalkcompute.local.kubelet import LogStore, run_kubelet
 from chalkcompute.local.lifecycle import CONTEXT, DOMAIN
 from chalkcompute.local.ports import Api, Runtime
 from chalkcompute.local.ports_in_use import LOOPBACK, ChosenPorts, choose_ports
@@ -156,8 +155,8 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         token = bearer_token(folder)
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         load_server_certificate(tls, folder, authority, now)
-        pod_logs = folder.logs / "pods"
-        server = ApiServer(api, token=token, ssl_context=tls, logs=LogSource(pod_logs))
+        logs = LogStore(folder.pod_logs)
+        server = ApiServer(api, token=token, ssl_context=tls, logs=logs)
         await _listen(server, ports.api)
         stack.push_async_callback(server.stop)
         url = f"https://{LOOPBACK}:{ports.api}"
@@ -186,7 +185,14 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         await _until_stopped(
             stopping,
             run_controllers(api, node=node, clock=utc_now),
-            run_kubelet(api, runtime, node_name=node.name, logs_dir=pod_logs),
+            run_kubelet(
+                api,
+                runtime,
+                node_name=node.name,
+                logs_dir=folder.pod_logs,
+                pods_dir=folder.pods,
+                logs=logs,
+            ),
             gateway,
             _renew(tls, folder, authority),
             _call_when_ready(api, serving, announce),
@@ -243,7 +249,7 @@ async def _listen(server: ApiServer, port: int) -> None:
 
 def _create_runtime(settings: Settings) -> Runtime:
     try:
-        return create_runtime(settings.folder.runtime, tier=settings.tier)
+        return create_runtime(settings.folder.path, tier=settings.tier)
     except ValueError as error:
         raise LocalClusterError(f"the sandbox tier `{settings.tier}` cannot be used: {error}") from error
 

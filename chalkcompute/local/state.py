@@ -36,7 +36,7 @@ __all__ = [
 
 _OWNED = (
     "store.db", "store.db-wal", "store.db-shm", "store.db-journal",
-    "ca", "kubeconfig", "ports.json", "logs", "run", "runtime", "chalk-local.json",
+    "ca", "kubeconfig", "ports.json", "logs", "run", "pods", "runtime", "chalk-local.json",
 )  # fmt: skip
 _PROC = Path("/proc")
 
@@ -166,6 +166,14 @@ class StateFolder:
         return self.logs / "daemon.log"
 
     @property
+    def pod_logs(self) -> Path:
+        return self.logs / "pods"
+
+    @property
+    def pods(self) -> Path:
+        return self.path / "pods"
+
+    @property
     def run(self) -> Path:
         return self.path / "run"
 
@@ -191,7 +199,7 @@ class StateFolder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._require_ours()
             self.path.chmod(0o700)
-            for folder in (self.ca, self.logs, self.run, self.runtime):
+            for folder in (self.ca, self.logs, self.run, self.pods, self.runtime):
                 folder.mkdir(mode=0o700, exist_ok=True)
             if not self.marker.exists():
                 write_atomically(self.marker, json.dumps({"kind": "chalk local cluster", "layout": 1}))
