@@ -9,7 +9,6 @@ import re
 
 __all__ = [
     "config_key_problem",
-    "dns1035_label_problem",
     "dns_label_problem",
     "dns_subdomain_problem",
     "env_name_problem",
@@ -22,7 +21,6 @@ _QUALIFIED = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_DNS1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 _ENV_NAME = re.compile(r"[ -<>-~]+")  # RelaxedEnvironmentVariableValidation: printable ASCII but "="
 
@@ -37,7 +35,8 @@ def dns_subdomain_problem(text: str) -> str | None:
     if _DNS_SUBDOMAIN.fullmatch(text):
         return None
     return (
-        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must "
+        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric "
+        "characters, '-' or '.', and must "
         "start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
         f"'{_DNS_SUBDOMAIN.pattern}')"
     )
@@ -50,22 +49,10 @@ def dns_label_problem(text: str) -> str | None:
     if _DNS_LABEL.fullmatch(text):
         return None
     return (
-        "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and "
+        "a lowercase RFC 1123 label must consist of lower case alphanumeric characters "
+        "or '-', and must start and "
         "end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
         f"'{_DNS_LABEL.pattern}')"
-    )
-
-
-def dns1035_label_problem(text: str) -> str | None:
-    """A name that must not start with a digit: RFC 1035 label."""
-    if len(text) > NAME_MAX:
-        return f"must be no more than {NAME_MAX} characters"
-    if _DNS1035.fullmatch(text):
-        return None
-    return (
-        "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic "
-        "character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for "
-        f"validation is '{_DNS1035.pattern}')"
     )
 
 
@@ -74,7 +61,8 @@ def label_key_problem(text: str) -> str | None:
     prefix, slash, name = text.rpartition("/")
     if "/" in prefix:
         return (
-            "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end "
+            "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and "
+            "must start and end "
             "with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for "
             f"validation is '{_QUALIFIED.pattern}') with an optional DNS subdomain prefix and '/' "
             "(e.g. 'example.com/MyName')"
@@ -104,8 +92,10 @@ def label_value_problem(text: str) -> str | None:
     if _LABEL_VALUE.fullmatch(text):
         return None
     return (
-        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must "
-        "start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used "
+        "a valid label must be an empty string or consist of alphanumeric characters, "
+        "'-', '_' or '.', and must "
+        "start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  "
+        "or '12345', regex used "
         f"for validation is '{_LABEL_VALUE.pattern}')"
     )
 
@@ -116,7 +106,8 @@ def config_key_problem(text: str) -> str | None:
         return f"must be no more than {SUBDOMAIN_MAX} characters"
     if not _CONFIG_KEY.fullmatch(text):
         return (
-            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or "
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' "
+            "(e.g. 'key.name',  or "
             f"'KEY_NAME',  or 'key-name', regex used for validation is '{_CONFIG_KEY.pattern}')"
         )
     if text == ".":
@@ -132,7 +123,8 @@ def env_name_problem(text: str) -> str | None:
         return None
     return (
         "a valid environment variable name must consist only of printable ASCII characters other than '=' "
-        f"(e.g. 'my.env-name' or 'MY_ENV.NAME' or 'MyEnvName1', regex used for validation is '{_ENV_NAME.pattern}')"
+        "(e.g. 'my.env-name' or 'MY_ENV.NAME' or 'MyEnvName1', regex used for validation "
+        f"is '{_ENV_NAME.pattern}')"
     )
 
 

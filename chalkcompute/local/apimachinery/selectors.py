@@ -176,7 +176,8 @@ class _LabelParser:
             value = self._exact_value()
             if not re.fullmatch(r"[+-]?\d+", value):
                 raise _bad(
-                    f"values[0]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer"
+                    f'values[0]: Invalid value: "{value}": '
+                    "for 'Gt', 'Lt' operators, the value must be an integer"
                 )
             return Requirement(key, "gt" if operator == ">" else "lt", frozenset({value}))
         raise _bad(f"found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
