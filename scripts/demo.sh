@@ -33,7 +33,7 @@ from chalkcompute import ScalingGroup
 response = ScalingGroup.from_name("hello").call("/", method="GET")
 print(response.url)
 print(response.status_code, response.reason_phrase)
-print(response.text)
+print(*response.text.splitlines()[:12], "…", sep="\n")
 response.raise_for_status()
 PYTHON
 

@@ -2,9 +2,9 @@
 
 usage: make_schemas.py --source DIR [--check]
 
-DIR holds what a cluster publishes: `kubernetes-1.36-<group>-<version>.json` (GET /openapi/v3/apis/G/V) and
-the CustomResourceDefinitions of the Gateway API (`gateway.networking.k8s.io_*.yaml`). `--check` writes
-nothing and exits 1 when the data in the package are not what DIR gives.
+DIR holds what a cluster publishes: `kubernetes-1.36-<group>-<version>.json` (GET /openapi/v3/apis/G/V)
+and the CustomResourceDefinitions of the Gateway API (`gateway.networking.k8s.io_*.yaml`). `--check`
+writes nothing and exits 1 when the data in the package are not what DIR gives.
 """
 
 from __future__ import annotations
@@ -52,22 +52,85 @@ SUMMARY_MAX = 160  # characters of a description that `kubectl explain` still sh
 
 # Go pointers: the API server keeps their zero value, where it drops that of a plain field. OpenAPI does not
 # tell the two apart; this is read off the types of k8s.io/api.
-POINTERS = set(
-    """
-    activeDeadlineSeconds allowPrivilegeEscalation allowVolumeExpansion allocateLoadBalancerNodePorts appProtocol
-    automountServiceAccountToken averageUtilization blockOwnerDeletion containerPort controller defaultMode
-    deletionGracePeriodSeconds enableServiceLinks expirationSeconds externalTrafficPolicy fsGroup
-    fsGroupChangePolicy healthCheckNodePortOverride hostUsers hostnameOverride immutable internalTrafficPolicy
-    ipFamilyPolicy leaseDurationSeconds leaseTransitions loadBalancerClass localhostProfile minDomains minReplicas
-    mode nodeAffinityPolicy nodeName nodeTaintsPolicy holderIdentity observedGeneration optional partition
-    preemptionPolicy preferredHolder priority privileged procMount progressDeadlineSeconds ready readOnlyRootFilesystem
-    recursiveReadOnly replicas resourceClaimName restartPolicyRules revisionHistoryLimit runAsGroup
-    runAsNonRoot runAsUser runtimeClassName seconds selectPolicy serving service setHostnameAsFQDN
-    shareProcessNamespace stabilizationWindowSeconds started storageClassName strategy supplementalGroupsPolicy
-    terminating terminatingReplicas terminationGracePeriodSeconds timeoutSecondsOverride tolerationSeconds
-    trafficDistribution type volumeAttributesClassName volumeMode volumeName zone hostname
-    """.split()
-)
+POINTERS = {
+    "activeDeadlineSeconds",
+    "allocateLoadBalancerNodePorts",
+    "allowPrivilegeEscalation",
+    "allowVolumeExpansion",
+    "appProtocol",
+    "automountServiceAccountToken",
+    "averageUtilization",
+    "blockOwnerDeletion",
+    "containerPort",
+    "controller",
+    "defaultMode",
+    "deletionGracePeriodSeconds",
+    "enableServiceLinks",
+    "expirationSeconds",
+    "externalTrafficPolicy",
+    "fsGroup",
+    "fsGroupChangePolicy",
+    "healthCheckNodePortOverride",
+    "holderIdentity",
+    "hostUsers",
+    "hostname",
+    "hostnameOverride",
+    "immutable",
+    "internalTrafficPolicy",
+    "ipFamilyPolicy",
+    "leaseDurationSeconds",
+    "leaseTransitions",
+    "loadBalancerClass",
+    "localhostProfile",
+    "minDomains",
+    "minReplicas",
+    "mode",
+    "nodeAffinityPolicy",
+    "nodeName",
+    "nodeTaintsPolicy",
+    "observedGeneration",
+    "optional",
+    "partition",
+    "preemptionPolicy",
+    "preferredHolder",
+    "priority",
+    "privileged",
+    "procMount",
+    "progressDeadlineSeconds",
+    "readOnlyRootFilesystem",
+    "ready",
+    "recursiveReadOnly",
+    "replicas",
+    "resourceClaimName",
+    "restartPolicyRules",
+    "revisionHistoryLimit",
+    "runAsGroup",
+    "runAsNonRoot",
+    "runAsUser",
+    "runtimeClassName",
+    "seconds",
+    "selectPolicy",
+    "service",
+    "serving",
+    "setHostnameAsFQDN",
+    "shareProcessNamespace",
+    "stabilizationWindowSeconds",
+    "started",
+    "storageClassName",
+    "strategy",
+    "supplementalGroupsPolicy",
+    "terminating",
+    "terminatingReplicas",
+    "terminationGracePeriodSeconds",
+    "timeoutSecondsOverride",
+    "tolerationSeconds",
+    "trafficDistribution",
+    "type",
+    "volumeAttributesClassName",
+    "volumeMode",
+    "volumeName",
+    "zone",
+}
 # The same field name is a pointer in some types only.
 PLAIN = {
     "DeploymentStatus.observedGeneration",
@@ -77,7 +140,6 @@ PLAIN = {
     "PodStatus.observedGeneration",
     "PodSpec.nodeName",
     "PodSpec.hostname",
-    "PodSpec.setHostnameAsFQDN_",
     "DeploymentStrategy.type",
     "Secret.type",
     "Event.type",

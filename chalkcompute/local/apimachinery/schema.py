@@ -7,15 +7,15 @@ OpenAPI documents and the Gateway API's CustomResourceDefinitions.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from typing import Any
 
+from chalkcompute.local.apimachinery.definitions import definitions
 from chalkcompute.local.apimachinery.kinds import Kind
+from chalkcompute.local.apimachinery.openapi import openapi_v3
 
-__all__ = ["Schema", "definitions", "field_schema"]
+__all__ = ["Schema", "field_schema", "openapi_v3"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,6 @@ _RULES = (
     "minProperties",
     "maxProperties",
 )
-
-
-@functools.cache
-def definitions(name: str) -> dict[str, Any]:
-    """The data as written: `kubernetes` or `gateway`. Do not change them."""
-    text = resources.files(__package__).joinpath("schemas", f"{name}.json").read_text("utf-8")
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
 
 
 @functools.cache
