@@ -94,9 +94,16 @@ def _behavior(seconds: int) -> Manifest:
     How often an autoscaler looks is a flag of the cluster; how often it may act is this. Stabilization
     windows stay at their defaults, for they delay rather than pace.
     """
-    double = {"type": "Percent", "value": 100, "periodSeconds": seconds}
-    four = {"type": "Pods", "value": 4, "periodSeconds": seconds}
     return {
-        "scaleUp": {"selectPolicy": "Max", "policies": [double, four]},
-        "scaleDown": {"selectPolicy": "Max", "policies": [double]},
+        "scaleUp": {
+            "selectPolicy": "Max",
+            "policies": [
+                {"type": "Percent", "value": 100, "periodSeconds": seconds},
+                {"type": "Pods", "value": 4, "periodSeconds": seconds},
+            ],
+        },
+        "scaleDown": {
+            "selectPolicy": "Max",
+            "policies": [{"type": "Percent", "value": 100, "periodSeconds": seconds}],
+        },
     }

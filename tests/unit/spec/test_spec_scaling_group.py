@@ -1,0 +1,187 @@
+"""The spec: what it refuses, when two are equal, and that it survives every way of copying it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from chalkcompute import probes
+from chalkcompute.errors import SpecError
+from chalkcompute.spec import ScalingGroupSpec
+from chalkcompute.spec.probes import ReadinessProbe
+from tests.unit.manifests.manifests_builders import a_spec, specs
+
+PROPERTY = settings(deadline=None, max_examples=120)
+
+
+def test_defaults() -> None:
+    spec = ScalingGroupSpec(name="hello", image="python:3.12")
+    assert (spec.port, spec.min_replicas, spec.max_replicas, spec.mode) == (8080, 1, 1, "fixed")
+    assert (spec.cpu, spec.memory, spec.gpu, spec.entrypoint, dict(spec.env), dict(spec.tags)) == (
+        None,
+        None,
+        None,
+        None,
+        {},
+        {},
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "mode"), [(1, 1, "fixed"), (3, 3, "fixed"), (1, 3, "hpa"), (0, 1, "keda"), (0, 5, "keda")]
+)
+def test_mode(low: int, high: int, mode: str) -> None:
+    assert a_spec(min_replicas=low, max_replicas=high).mode == mode
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", ""),
+        ("name", None),
+        ("name", 3),
+        ("image", None),
+        ("image", ["python"]),
+        ("port", 0),
+        ("port", 65536),
+        ("port", True),
+        ("port", "8080"),
+        ("port", 80.0),
+        ("port", None),
+        ("min_replicas", -1),
+        ("min_replicas", True),
+        ("max_replicas", 0),
+        ("max_replicas", 2**31),
+        ("target_cpu_utilization_percentage", 0),
+        ("target_cpu_utilization_percentage", 101),
+        ("target_cpu_utilization_percentage", 70.5),
+        ("scaling_interval_seconds", 0),
+        ("scaling_interval_seconds", 1801),
+        ("scaling_interval_seconds", False),
+        ("shutdown_delay_seconds", -1),
+        ("shutdown_delay_seconds", 3601),
+        ("cpu", 4),
+        ("memory", 8),
+        ("gpu", 1),
+        ("env", [("A", "b")]),
+        ("env", {"A": 1}),
+        ("env", {"a-b": "1"}),
+        ("tags", {"a": 1}),
+        ("tags", {1: "a"}),
+        ("tags", "a=1"),
+        ("entrypoint", "python"),
+        ("entrypoint", []),
+        ("entrypoint", ["a", ""]),
+        ("entrypoint", ["a", 1]),
+        ("entrypoint", {"a"}),
+        ("readiness_probe", "/health"),
+    ],
+)
+def test_what_cannot_be_names_its_field(field: str, value: object) -> None:
+    with pytest.raises(SpecError) as caught:
+        a_spec(**{field: value})
+    assert caught.value.field == field
+    assert caught.value.exit_code == 2
+    assert isinstance(caught.value, ValueError)
+
+
+def test_more_at_least_than_at_most() -> None:
+    with pytest.raises(SpecError, match="`min_replicas` 3 is more than `max_replicas` 2") as caught:
+        a_spec(min_replicas=3, max_replicas=2)
+    assert caught.value.field == "min_replicas"
+
+
+def test_equal_wishes_are_equal() -> None:
+    one = a_spec(cpu="1", memory="1Gi", env={"A": "1", "B": "2"}, tags={"x": "1", "y": "2"}, entrypoint=["a"])
+    other = a_spec(
+        cpu="1000m", memory="1024Mi", env={"B": "2", "A": "1"}, tags={"y": "2", "x": "1"}, entrypoint=("a",)
+    )
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one.changes(other) == ()
+    assert json.dumps(one.to_dict()) == json.dumps(other.to_dict())
+
+
+def test_changes_are_in_the_order_of_the_fields() -> None:
+    assert a_spec().changes(a_spec(tags={"a": "b"}, image="other", cpu="2")) == ("image", "cpu", "tags")
+
+
+def test_it_cannot_be_changed() -> None:
+    spec = a_spec(env={"A": "1"})
+    with pytest.raises(AttributeError):
+        spec.port = 1  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        spec.env["A"] = "2"  # type: ignore[index]
+
+
+def test_what_was_passed_in_may_change_afterwards() -> None:
+    env = {"A": "1"}
+    spec = a_spec(env=env)
+    env["A"] = "2"
+    assert spec.env["A"] == "1"
+
+
+@PROPERTY
+@given(spec=specs())
+def test_it_survives_json_pickle_and_deep_copy(spec: ScalingGroupSpec) -> None:
+    assert ScalingGroupSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    assert copy.deepcopy(spec) == spec
+
+
+def test_a_newer_record_can_be_read() -> None:
+    data = {**a_spec().to_dict(), "volumes": [["a", "/a"]]}
+    data["readiness_probe"] = {**ReadinessProbe.http("/up").to_dict(), "newer": 1}
+    assert ScalingGroupSpec.from_dict(data) == a_spec(readiness_probe=ReadinessProbe.http("/up"))
+
+
+@pytest.mark.parametrize("data", [{}, {"name": "a"}, {"image": "a"}, [], None, {"name": "a", "image": 1}])
+def test_a_dict_that_describes_no_group(data: Any) -> None:
+    with pytest.raises(SpecError):
+        ScalingGroupSpec.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        ReadinessProbe.http(),
+        ReadinessProbe.http("/health?deep=1", period_seconds=1, timeout_seconds=1, failure_threshold=1),
+        ReadinessProbe.tcp(period_seconds=30),
+        ReadinessProbe.grpc(),
+        ReadinessProbe.grpc("my.Service", failure_threshold=10),
+    ],
+)
+def test_probes_round_trip(probe: ReadinessProbe) -> None:
+    assert ReadinessProbe.from_dict(json.loads(json.dumps(probe.to_dict()))) == probe
+
+
+def test_the_public_probe_is_that_of_the_spec() -> None:
+    assert probes.ReadinessProbe is ReadinessProbe
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: ReadinessProbe.http("health"), "does not start with `/`"),
+        (lambda: ReadinessProbe.http("/a b"), "white space"),
+        (lambda: ReadinessProbe.http(""), "does not start"),
+        (lambda: ReadinessProbe.http(None), "path"),  # type: ignore[arg-type]
+        (lambda: ReadinessProbe.tcp(period_seconds=0), "`period_seconds` must be 1 to 3600"),
+        (lambda: ReadinessProbe.tcp(timeout_seconds=True), "whole number"),
+        (lambda: ReadinessProbe.tcp(failure_threshold=1001), "failure_threshold"),
+        (lambda: ReadinessProbe.grpc(1), "text"),  # type: ignore[arg-type]
+        (lambda: ReadinessProbe(kind="exec"), "`exec`"),  # type: ignore[arg-type]
+        (lambda: ReadinessProbe(kind="tcp", path="/"), "path"),
+        (lambda: ReadinessProbe(kind="http", path="/", service=""), "service"),
+    ],
+)
+def test_probes_that_cannot_be(make: Any, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        make()
+    assert said in caught.value.message
+    assert caught.value.field == "readiness_probe"
