@@ -159,11 +159,15 @@ class EndpointSliceController:
     def __init__(self, api: Api, clock: Clock) -> None:
         self._api = api
         self._clock = clock
+        self._selectors: dict[Key, Mapping[str, str]] = {}
 
     def keys(self, change: Change) -> Iterator[Key]:
         """The Service itself, of a slice, or those that select a Pod (or did)."""
         namespace = change.obj["metadata"]["namespace"]
         if change.kind == "Service":
+            self._selectors.pop(key_of(change.obj), None)
+            if change.type != "DELETED" and change.obj["spec"].get("selector"):
+                self._selectors[key_of(change.obj)] = change.obj["spec"]["selector"]
             yield key_of(change.obj)
         elif change.kind == "EndpointSlice":
             labels = change.obj["metadata"].get("labels") or {}
@@ -171,10 +175,9 @@ class EndpointSliceController:
                 yield namespace, labels[SERVICE_NAME]
         elif _matters(change):
             either = [o["metadata"].get("labels") or {} for o in (change.obj, change.old) if o is not None]
-            for service in self._api.list("Service", namespace):
-                selector = service["spec"].get("selector") or {}
-                if selector and any(selector.items() <= labels.items() for labels in either):
-                    yield key_of(service)
+            for key, selector in self._selectors.items():
+                if key[0] == namespace and any(selector.items() <= labels.items() for labels in either):
+                    yield key
 
     def sync(self, key: Key) -> float | None:
         service = find(self._api, "Service", key)

@@ -58,7 +58,11 @@ def with_scheduled_condition(pod: Manifest, outcome: Placed | Refused, now: str)
 
 
 class Scheduler:
-    """Places waiting Pods, oldest first, each on what the ones before it left."""
+    """Places waiting Pods, oldest first, each on what the ones before it left.
+
+    Nobody else binds Pods, so what has gone by on the watch, and what was bound here, is all there is to
+    count: the store is not read for every Pod anew. A Pod whose end has not gone by yet still counts.
+    """
 
     name = "scheduler"
     kinds = ("Pod", "Node")
@@ -67,21 +71,37 @@ class Scheduler:
         self._api = api
         self._recorder = recorder
         self._clock = clock
+        self._bound: dict[Key, Manifest] = {}
+        self._waiting: dict[Key, Manifest] = {}
 
     def keys(self, change: Change) -> Iterator[Key]:
         """A waiting Pod itself; every waiting Pod when room may have come free."""
-        if change.kind == "Pod" and is_waiting(change.obj) and change.type != "DELETED":
-            if change.type == "ADDED" or change.old is None or change.old["spec"] != change.obj["spec"]:
-                yield key_of(change.obj)
-        elif change.kind == "Node" or _frees_room(change):
-            waiting = [pod for pod in self._api.list("Pod") if is_waiting(pod)]
-            yield from map(key_of, sorted(waiting, key=created_at))
+        if change.kind == "Pod" and not self._note(change):
+            return
+        if change.kind == "Pod" and key_of(change.obj) in self._waiting:
+            yield key_of(change.obj)
+        else:
+            yield from sorted(self._waiting, key=lambda key: created_at(self._waiting[key]))
+
+    def _note(self, change: Change) -> bool:
+        """Keep count; True when a Pod has begun to wait, or room has come free."""
+        key, pod = key_of(change.obj), change.obj
+        had, waited = key in self._bound, key in self._waiting
+        self._bound.pop(key, None)
+        self._waiting.pop(key, None)
+        if change.type != "DELETED" and is_waiting(pod):
+            self._waiting[key] = pod
+            return not waited
+        if change.type != "DELETED" and pod["spec"].get("nodeName") and not is_finished(pod):
+            self._bound[key] = pod
+            return False
+        return had
 
     def sync(self, key: Key) -> float | None:
         pod = find(self._api, "Pod", key)
         if pod is None or not is_waiting(pod):
             return None
-        bound = [other for other in self._api.list("Pod") if other["spec"].get("nodeName")]
+        bound = [other for known, other in self._bound.items() if known != key]
         outcome = place(pod, self._api.list("Node"), bound)
         updated = with_scheduled_condition(pod, outcome, format_time(self._clock()))
         news = updated is not pod
@@ -97,13 +117,6 @@ class Scheduler:
         bound = {**pod, "spec": {**pod["spec"], "nodeName": node}}
         perform(self._api, [Update(bound)], manager=MANAGER)
         namespace, name = key_of(pod)
+        self._bound[namespace, name] = bound
         message = f"Successfully assigned {namespace}/{name} to {node}"
         self._recorder.scheduling(pod, "Normal", "Scheduled", "Binding", message)
-
-
-def _frees_room(change: Change) -> bool:
-    if change.kind != "Pod" or not change.obj["spec"].get("nodeName"):
-        return False
-    if change.type == "DELETED":
-        return True
-    return is_finished(change.obj) and (change.old is None or not is_finished(change.old))
