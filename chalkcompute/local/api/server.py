@@ -15,7 +15,7 @@ from chalkcompute.local.api.handlers import ResourceHandler
 from chalkcompute.local.api.logs import LogSource
 from chalkcompute.local.api.resources import ResourceApi
 from chalkcompute.local.api.routes import UnknownGroupVersionError, parse_target
-from chalkcompute.local.apimachinery.schema import openapi_v3
+from chalkcompute.local.apimachinery.openapi import openapi_v3
 from chalkcompute.local.apimachinery.status import StatusError
 
 __all__ = ["ApiServer"]

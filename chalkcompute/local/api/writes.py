@@ -18,8 +18,9 @@ from chalkcompute.local.apimachinery import managed
 from chalkcompute.local.apimachinery.decode import decode
 from chalkcompute.local.apimachinery.defaults import default
 from chalkcompute.local.apimachinery.kinds import Kind
-from chalkcompute.local.apimachinery.patch import json_patch, merge_patch, strategic_merge_patch
+from chalkcompute.local.apimachinery.patch import json_patch, merge_patch
 from chalkcompute.local.apimachinery.status import Cause, StatusError
+from chalkcompute.local.apimachinery.strategic import strategic_merge_patch
 from chalkcompute.local.apimachinery.strategy import prepare_create, prepare_update
 from chalkcompute.local.apimachinery.validation import validate_create, validate_update
 from chalkcompute.local.ports import Manifest
@@ -88,6 +89,7 @@ class Writer:
 
     def create(self, kind: Kind, namespace: str, body: Manifest, options: WriteOptions) -> Written:
         """POST of a new object."""
+        body = _typed(kind, body, options)
         obj, warnings = decode(kind, body, options.field_validation, duplicates=options.duplicates)
         return Written(self._insert(kind, namespace, obj, options), True, tuple(warnings))
 
@@ -98,6 +100,7 @@ class Writer:
         live = self._store.get(kind.kind, namespace, name)
         if options.subresource == "scale":
             return self._rescale(kind, self._existing(kind, name, live), body, options)
+        body = _typed(kind, body, options)
         obj, warnings = decode(kind, body, options.field_validation, duplicates=options.duplicates)
         if live is None and kind.kind in _CREATED_BY_PUT:
             return Written(self._insert(kind, namespace, obj, options), True, tuple(warnings))
@@ -252,11 +255,25 @@ class Writer:
 
 
 def _patched(kind: Kind, document: Manifest, patch: Any, media_type: str) -> Manifest:
+    patched: Manifest
     if media_type == JSON_PATCH:
-        return json_patch(document, patch)
-    if media_type == MERGE_PATCH:
-        return merge_patch(document, patch)
-    return strategic_merge_patch(kind, document, patch)
+        patched = json_patch(document, patch)
+    elif media_type == MERGE_PATCH:
+        patched = merge_patch(document, patch)
+    else:
+        patched = strategic_merge_patch(kind, document, patch)
+    return patched
+
+
+def _typed(kind: Kind, body: Manifest, options: WriteOptions) -> Manifest:
+    """A body that leaves out what the path says already, as typed clients do; custom kinds must say it."""
+    if kind.custom:
+        return body
+    return {
+        **body,
+        "kind": body.get("kind") or kind.kind,
+        "apiVersion": body.get("apiVersion") or options.api_version,
+    }
 
 
 def _place(kind: Kind, namespace: str, metadata: dict[str, Any]) -> None:

@@ -84,8 +84,10 @@ class Cluster:
             port = await server.start()
             self._ended = asyncio.Event()
             self._started.set_result((port, asyncio.get_running_loop(), api))
+            self._server = server
             await self._ended.wait()
             await server.stop()
+            await asyncio.sleep(0.05)  # TLS connections are torn down a few steps after they are closed
         except BaseException as exc:
             if not self._started.done():
                 self._started.set_exception(exc)
@@ -97,6 +99,10 @@ class Cluster:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._ended.set)
             self._thread.join(20)
+
+    def close_server(self) -> None:
+        """Stop serving while the thread goes on."""
+        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(10)
 
     def inside(self, act: Callable[[], T]) -> T:
         """Run something in the server's loop, as a controller would."""

@@ -39,7 +39,7 @@ class Cluster(Protocol):
     ) -> HTTPResponse: ...
     def connect(self) -> Any: ...
     def inside(self, act: Any) -> Any: ...
-    def stop(self) -> None: ...
+    def close_server(self) -> None: ...
 
 
 def config_map(name: str, **extra: Any) -> dict[str, Any]:
@@ -173,6 +173,14 @@ def test_create_read_replace_delete(cluster: Cluster) -> None:
         "details": {"name": "a", "kind": "configmaps", "uid": created["metadata"]["uid"]},
     }
     assert cluster.call("GET", path).body["details"] == {"name": "a", "kind": "configmaps"}
+
+
+def test_typed_clients_leave_out_the_kind(cluster: Cluster) -> None:
+    created = cluster.call("POST", CONFIG_MAPS, {"metadata": {"name": "a"}})
+    assert (created.status, created.body["kind"], created.body["apiVersion"]) == (201, "ConfigMap", "v1")
+    assert cluster.call("PUT", f"{CONFIG_MAPS}/a", {"metadata": {"name": "a"}}).status == 200
+    route = "/apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes"
+    assert cluster.call("POST", route, {"metadata": {"name": "r"}}).status == 400
 
 
 @pytest.mark.parametrize(
@@ -490,7 +498,7 @@ def test_watch_ends_when_the_client_has_gone(cluster: Cluster) -> None:
 
 def test_stopping_the_server_ends_watches(cluster: Cluster, watch: Any) -> None:
     stream = watch({})
-    cluster.stop()
+    cluster.close_server()
     assert stream.readline() == b""
 
 
