@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import stat
 import subprocess
@@ -110,8 +111,8 @@ def _identify_by_ps(pid: int) -> ProcessIdentity | None:
 def write_atomically(path: Path, content: bytes | str, *, mode: int = 0o600) -> None:
     """Replace a file in one step: a reader sees the old content or the new, never a part."""
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
@@ -203,8 +204,9 @@ class StateFolder:
                 folder.mkdir(mode=0o700, exist_ok=True)
             if not self.marker.exists():
                 write_atomically(self.marker, json.dumps({"kind": "chalk local cluster", "layout": 1}))
-            write_atomically(self.run / "probe", b"\0" * 65536)  # a full disk is found here, by its name
-            (self.run / "probe").unlink()
+            # A full disk is found here, and named; another `up` may be doing the same just now.
+            write_atomically(self.run / "probe", b"\0" * 65536)
+            (self.run / "probe").unlink(missing_ok=True)
         except OSError as error:
             raise self._unusable(error) from error
 
