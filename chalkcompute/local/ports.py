@@ -184,6 +184,11 @@ class Replica(Protocol):
     @property
     def started_at(self) -> datetime: ...
 
+    @property
+    def loopback_ports(self) -> frozenset[int]:
+        """Ports that it bound on a loopback address only: reachable here, and not on other clusters."""
+        ...
+
     async def wait(self) -> ReplicaExit:
         """Until it ends; may be awaited by several."""
         ...

@@ -77,7 +77,10 @@ class _Kubelet:
         try:
             async for change in self._node.api.changes(("Pod",)):
                 if change.obj["spec"].get("nodeName") == self._node_name:
-                    self._take(change)
+                    try:
+                        self._take(change)
+                    except Exception:  # one Pod must not end the kubelet
+                        log.exception("pod %s: cannot be taken", change.obj["metadata"]["name"])
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -93,13 +96,21 @@ class _Kubelet:
             task.add_done_callback(self._tasks.discard)
         elif worker is not None and change.type == "DELETED":
             worker.vanish()
+            del self._workers[uid]
         elif worker is not None:
             worker.update(change.obj)
 
     async def _run(self, uid: str, worker: PodWorker) -> None:
-        try:
-            await worker.run()
-        except Exception:
-            log.exception("pod %s: the kubelet failed", uid)
-        finally:
-            self._workers.pop(uid, None)
+        """Run a Pod to its end; after an error of ours, from the start."""
+        while True:
+            try:
+                await worker.run()
+            except Exception:
+                log.exception("pod %s: the kubelet failed; it starts again", worker.pod["metadata"]["name"])
+                await worker.abandon()
+                await asyncio.sleep(self._node.back_off.base_seconds)
+                if self._workers.get(uid) is not worker:  # deleted meanwhile
+                    return
+                worker = self._workers[uid] = PodWorker(self._node, worker.pod)
+            else:
+                return

@@ -9,6 +9,7 @@ import asyncio
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 from chalkcompute.local.apimachinery.quantity import parse_quantity
@@ -35,6 +36,7 @@ from chalkcompute.local.ports import (
     Runtime,
     StartError,
 )
+from chalkcompute.local.runtime.images import parse_reference
 
 __all__ = ["ContainerRunner", "PodContext"]
 
@@ -95,6 +97,9 @@ class ContainerRunner:
         self._restarts = BackOff(context.back_off)
         self._pulls = BackOff(context.back_off)
         self._has_run = state.terminated is not None or state.last_terminated is not None
+        self._message_file = Path("/dev/null")
+        self._warned_ports: set[int] = set()
+        self._stopping: asyncio.Task[ReplicaExit] | None = None
         self.state = state
         self.replica: Replica | None = None
         self.started = asyncio.Event()
@@ -106,6 +111,8 @@ class ContainerRunner:
 
     async def run(self) -> None:
         """Run it, again and again as its restart policy says. Returns when it is not to run again."""
+        if self.state.terminated is not None and not self._runs_again():
+            return  # an earlier kubelet saw it through
         while True:
             await self._pull()
             ended_at = await self._run_once()
@@ -163,7 +170,7 @@ class ContainerRunner:
         """Start it and see it through; returns when it ended."""
         context = self._context
         run = self.state.restart_count + 1 if self._has_run else 0
-        spec, message_file = await self._configure(run)
+        spec = await self._configure(run)
         container_id = f"chalk://{uuid.uuid4().hex}{uuid.uuid4().hex}"
         try:
             replica = await context.runtime.start(spec)
@@ -172,13 +179,13 @@ class ContainerRunner:
             return self._record_start_error(error, container_id)
         self._begun(run)
         self.replica = replica
+        self.state.image = str(parse_reference(spec.image))
         self.state.run(replica.started_at, container_id)
         self._event("Normal", "Created", f"Created container: {self.name}")
         self._event("Normal", "Started", f"Started container {self.name}")
         if "startupProbe" not in self.spec:
             self._mark_started()
         context.publish()
-        self._message_file = message_file
         exit_ = await self._attend(replica)
         return self._record_end(replica, exit_)
 
@@ -186,28 +193,26 @@ class ContainerRunner:
         self._has_run = True
         self.state.restart_count = run
 
-    async def _configure(self, run: int) -> tuple[ReplicaSpec, Mount]:
+    async def _configure(self, run: int) -> ReplicaSpec:
         """The resolved container; waits for what is missing."""
         context = self._context
         while True:
             try:
                 return self._resolve(run)
-            except ContainerConfigError as error:
+            except (ContainerConfigError, OSError) as error:  # OSError: the disk is full
                 if self.state.waiting != ("CreateContainerConfigError", str(error)):
                     self._event("Warning", "Failed", f"Error: {error}")
                 self._wait("CreateContainerConfigError", str(error))
                 await asyncio.sleep(context.back_off.poll_seconds)
 
-    def _resolve(self, run: int) -> tuple[ReplicaSpec, Mount]:
+    def _resolve(self, run: int) -> ReplicaSpec:
         context, spec, pod = self._context, self.spec, self._context.pod
         env = container_environment(pod, spec, context.facts, context.lookup)
         limits = (spec.get("resources") or {}).get("limits") or {}
-        message = Mount(
-            context.volumes.termination_message(pod, self.name, run),
-            spec.get("terminationMessagePath") or "/dev/termination-log",
-            read_only=False,
-        )
-        resolved = ReplicaSpec(
+        self._message_file = context.volumes.termination_message(pod, self.name, run)
+        message_path = spec.get("terminationMessagePath") or "/dev/termination-log"
+        message = Mount(self._message_file, message_path, read_only=False)
+        return ReplicaSpec(
             namespace=pod["metadata"]["namespace"],
             pod=pod["metadata"]["name"],
             pod_uid=pod["metadata"]["uid"],
@@ -222,7 +227,6 @@ class ContainerRunner:
             memory_limit=int(parse_quantity(str(limits["memory"]))) if "memory" in limits else None,
             log_path=context.logs.begin(pod, self.name, run),
         )
-        return resolved, message
 
     async def _attend(self, replica: Replica) -> ReplicaExit:
         """Probe a running container until it ends."""
@@ -257,9 +261,22 @@ class ContainerRunner:
         else:
             self._kill_unhealthy("startup", replica, probe)
 
-    def _readiness_result(self, _replica: Replica, _probe: Mapping[str, Any], succeeded: bool) -> None:
+    def _readiness_result(self, replica: Replica, _probe: Mapping[str, Any], succeeded: bool) -> None:
         self.state.ready = succeeded and self.state.started
+        self._warn_of_loopback(replica)
         self._context.publish()
+
+    def _warn_of_loopback(self, replica: Replica) -> None:
+        """Here a server on 127.0.0.1 is reached all the same; a cluster would not reach it."""
+        declared = {port["containerPort"] for port in self.spec.get("ports") or ()}
+        for port in sorted(declared & replica.loopback_ports - self._warned_ports):
+            self._warned_ports.add(port)
+            self._event(
+                "Warning",
+                "LoopbackOnly",
+                f"Container {self.name} listens on port {port} of 127.0.0.1 only: this cluster reaches it, "
+                "others would not; listen on 0.0.0.0",
+            )
 
     def _liveness_result(self, replica: Replica, probe: Mapping[str, Any], succeeded: bool) -> None:
         if not succeeded:
@@ -298,7 +315,7 @@ class ContainerRunner:
 
     def _termination_message(self, exit_: ReplicaExit) -> str:
         metadata = self._context.pod["metadata"]
-        written = self._message_file.source.read_bytes()[-_MESSAGE_BYTES:].decode(errors="replace")
+        written = self._message_file.read_bytes()[-_MESSAGE_BYTES:].decode(errors="replace")
         if written or exit_.exit_code == 0:
             return written
         if self.spec.get("terminationMessagePolicy") != "FallbackToLogsOnError":

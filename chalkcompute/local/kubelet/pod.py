@@ -88,14 +88,25 @@ class PodWorker:
         if (self.pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
             await self._ending.wait()
         else:
-            living = asyncio.create_task(self._live(), name=f"pod {self.pod['metadata']['name']}")
+            living: asyncio.Task[Any] = asyncio.create_task(
+                self._live(), name=f"pod {self.pod['metadata']['name']}"
+            )
+            ending: asyncio.Task[Any] = asyncio.create_task(self._ending.wait())
             try:
-                await self._ending.wait()
+                await asyncio.wait({living, ending}, return_when=asyncio.FIRST_COMPLETED)
+                if living.done() and not ending.done():
+                    living.result()
+                    await ending  # all containers have ended for good
             finally:
-                living.cancel()
-                await asyncio.gather(living, return_exceptions=True)
+                for task in (living, ending):
+                    task.cancel()
+                await asyncio.gather(living, ending, return_exceptions=True)
         await self._terminate()
         self._finish()
+
+    async def abandon(self) -> None:
+        """End every process of the Pod, and nothing more."""
+        await asyncio.gather(*(runner.stop(0) for runner in (*self._main, *self._init)))
 
     @property
     def lookup(self) -> Lookup:
@@ -128,16 +139,12 @@ class PodWorker:
     # Life -----------------------------------------------------------------------------------
 
     async def _live(self) -> None:
-        try:
-            self.publish()
-            await self._set_up_volumes()
-            async with asyncio.TaskGroup() as group:
-                if await self._run_init_containers(group):
-                    for runner in self._main:
-                        group.create_task(runner.run(), name=f"container {runner.name}")
-        except Exception:
-            log.exception("pod %s: the kubelet failed", self.pod["metadata"]["name"])
-            raise
+        self.publish()
+        await self._set_up_volumes()
+        async with asyncio.TaskGroup() as group:
+            if await self._run_init_containers(group):
+                for runner in self._main:
+                    group.create_task(runner.run(), name=f"container {runner.name}")
 
     async def _set_up_volumes(self) -> None:
         while True:
@@ -284,4 +291,7 @@ class PodWorker:
 
     def _write(self, pod: Manifest, subresource: str) -> None:
         # Read just before, in the same step of the loop: nobody can have written in between.
-        self.pod = self._node.api.update(pod, manager=MANAGER, subresource=subresource)
+        try:
+            self.pod = self._node.api.update(pod, manager=MANAGER, subresource=subresource)
+        except StatusError as error:
+            log.warning("pod %s: the API server refuses its status: %s", pod["metadata"]["name"], error)

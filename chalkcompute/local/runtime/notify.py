@@ -55,6 +55,25 @@ class Rewrite:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Pod:
+    address: bytes
+    bound: set[int]
+    loopback_ports: set[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One notification: who calls, and where the socket address is."""
+
+    identity: int
+    thread: int
+    binding: bool
+    descriptor: int
+    pointer: int
+    length: int
+
+
 def rewrite(
     address: bytes, *, binding: bool, pod: bytes, bound: set[int], ipv6_only: Callable[[], bool]
 ) -> Rewrite | None:
@@ -118,14 +137,16 @@ class Supervisor:
         self._listeners: set[int] = set()
         self._bound: dict[str, set[int]] = {}
 
-    def add(self, listener: int, address: str) -> None:
+    def add(self, listener: int, address: str, loopback_ports: set[int]) -> None:
         """Serve a listener for the Pod with this address; the descriptor becomes ours.
 
-        The filter's end, when its last process has gone, closes it.
+        The filter's end, when its last process has gone, closes it. Ports that are bound on a loopback
+        address are added to `loopback_ports`.
         """
         self._listeners.add(listener)
         bound = self._bound.setdefault(address, set())
-        self._loop.add_reader(listener, self._serve, listener, socket.inet_aton(address), bound)
+        pod = _Pod(socket.inet_aton(address), bound, loopback_ports)
+        self._loop.add_reader(listener, self._serve, listener, pod)
 
     def forget(self, address: str) -> None:
         """The Pod with this address is gone."""
@@ -141,7 +162,7 @@ class Supervisor:
         self._loop.remove_reader(listener)
         os.close(listener)
 
-    def _serve(self, listener: int, pod: bytes, bound: set[int]) -> None:
+    def _serve(self, listener: int, pod: _Pod) -> None:
         poller = select.poll()
         poller.register(listener, select.POLLIN)
         events = poller.poll(0)
@@ -160,42 +181,44 @@ class Supervisor:
         identity, thread, _, number, _, _, descriptor, pointer, length, *_ = _NOTIFICATION.unpack(buffer)
         # A process that is gone, or that may not be read, gets its call unchanged.
         with contextlib.suppress(OSError):
-            self._patch(listener, identity, thread, number, descriptor, pointer, length, pod, bound)
+            call = _Call(identity, thread, number in _BIND_NUMBERS, descriptor, pointer, length)
+            _patch(listener, call, pod)
         with contextlib.suppress(OSError):
             fcntl.ioctl(listener, _SEND, _RESPONSE.pack(identity, 0, 0, _FLAG_CONTINUE))
 
-    @staticmethod
-    def _patch(
-        listener: int,
-        identity: int,
-        thread: int,
-        number: int,
-        descriptor: int,
-        pointer: int,
-        length: int,
-        pod: bytes,
-        bound: set[int],
-    ) -> None:
-        with Path(f"/proc/{thread}/mem").open("r+b", buffering=0) as memory:
-            fcntl.ioctl(listener, _ID_VALID, struct.pack("=Q", identity))  # the pid may be another's by now
-            memory.seek(pointer)
-            address = memory.read(min(length, _LONGEST_ADDRESS)) or b""
-            change = rewrite(
-                address,
-                binding=number in _BIND_NUMBERS,
-                pod=pod,
-                bound=bound,
-                ipv6_only=lambda: _ipv6_only(thread, descriptor, address, bound),
-            )
-            if change is not None:
-                memory.seek(pointer + change.offset)
-                memory.write(change.data)
+
+def _patch(listener: int, call: _Call, pod: _Pod) -> None:
+    """Put the Pod's address into the caller's memory where `rewrite` says so."""
+    with Path(f"/proc/{call.thread}/mem").open("r+b", buffering=0) as memory:
+        fcntl.ioctl(listener, _ID_VALID, struct.pack("=Q", call.identity))  # the pid may be another's by now
+        memory.seek(call.pointer)
+        address = memory.read(min(call.length, _LONGEST_ADDRESS)) or b""
+        change = rewrite(
+            address,
+            binding=call.binding,
+            pod=pod.address,
+            bound=pod.bound,
+            ipv6_only=lambda: _ipv6_only(call, address, pod.bound),
+        )
+        if change is not None:
+            if call.binding and is_loopback(address):
+                pod.loopback_ports.add(struct.unpack_from("!H", address, 2)[0])
+            memory.seek(call.pointer + change.offset)
+            memory.write(change.data)
 
 
-def _ipv6_only(thread: int, descriptor: int, address: bytes, bound: set[int]) -> bool:
+def is_loopback(address: bytes) -> bool:
+    """Whether a `sockaddr` is of 127.0.0.0/8 or ::1."""
+    if struct.unpack_from("=H", address)[0] == socket.AF_INET:
+        return address[4] == 127
+    host = address[8:24]
+    return host == _LOOPBACK6 or (host.startswith(_MAPPED) and host[12] == 127)
+
+
+def _ipv6_only(call: _Call, address: bytes, bound: set[int]) -> bool:
     """Whether a socket of another process is IPv6-only; guessed where the kernel will not say."""
     try:
-        with _socket_of(thread, descriptor) as copy:
+        with _socket_of(call.thread, call.descriptor) as copy:
             return bool(copy.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
     except OSError:
         # A container may refuse pidfd_getfd. Who binds a port on both families does so IPv6-only.

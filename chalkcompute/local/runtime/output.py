@@ -46,9 +46,9 @@ class LogPipe:
         self._cap_bytes = cap_bytes
         self._now = now
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._log, self._times = self._open()
         self._reader, self.writer = os.pipe()
         os.set_blocking(self._reader, False)
-        self._log, self._times = self._open()
         self._offset = self._log.seek(0, os.SEEK_END)
         self._at_line_start = True
         self._closed: asyncio.Future[None] = loop.create_future()

@@ -49,6 +49,7 @@ class ProcessReplica:
         self._code: int | None = None
         self._out_of_memory = False
         self._stopped = asyncio.Event()
+        self._loopback_ports: set[int] = set()
         self._last_usage = ProcessUsage(0.0, 0)
         self.started_at = datetime.now(UTC)
         loop = asyncio.get_running_loop()
@@ -58,6 +59,10 @@ class ProcessReplica:
     @property
     def pid(self) -> int:
         return self._init.pid
+
+    @property
+    def loopback_ports(self) -> frozenset[int]:
+        return frozenset(self._loopback_ports)
 
     def take_exit_code(self, code: int) -> None:
         """The init says how the program ended."""
@@ -117,7 +122,7 @@ async def start_process(
     *,
     log_path: Path,
     memory_limit: int | None,
-    on_listener: Callable[[int], None],
+    on_listener: Callable[[int, set[int]], None],
     on_exit: Callable[[ProcessReplica], None],
 ) -> ProcessReplica:
     """Start the init with a plan (see `init.py`); returns when the program is executing.
@@ -126,17 +131,21 @@ async def start_process(
         plan: Everything but the descriptors.
         log_path: The log file.
         memory_limit: Soft limit in bytes, or None.
-        on_listener: Receives the seccomp listener of the replica; the descriptor becomes the callee's.
+        on_listener: Receives the seccomp listener of the replica, which becomes the callee's, and the
+            set where it is to note the ports that are bound on loopback addresses.
         on_exit: Called once, when every process is gone.
 
     Raises:
         StartError: with the words of a container runtime.
     """
     loop = asyncio.get_running_loop()
+    try:
+        log = LogPipe(loop, log_path)
+    except OSError as error:
+        raise StartError(f"cannot open the log file `{log_path}`: {error}") from error
     ours, theirs = socket.socketpair(socket.AF_UNIX, _control_type())
     leash_reader, leash_writer = os.pipe()
     status_reader, status_writer = os.pipe()
-    log = LogPipe(loop, log_path)
     descriptors = {"control": theirs.fileno(), "leash": leash_reader, "status": status_writer}
     try:
         init = _spawn({**plan, **descriptors}, log.writer, tuple(descriptors.values()))
@@ -154,7 +163,14 @@ async def start_process(
         init, control=ours, leash=leash_writer, log=log, memory_limit=memory_limit, on_exit=on_exit
     )
     ours.setblocking(False)
-    loop.add_reader(ours.fileno(), _read_control, loop, ours, replica, on_listener)
+    loop.add_reader(
+        ours.fileno(),
+        _read_control,
+        loop,
+        ours,
+        replica,
+        lambda listener: on_listener(listener, replica._loopback_ports),
+    )
     try:
         failure = await _read_status(loop, status_reader)
     except asyncio.CancelledError:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chalkcompute.local.ports import Mount, ReplicaSpec
+from chalkcompute.local.ports import Mount, ReplicaSpec, StartError
 from chalkcompute.local.runtime.addresses import AddressPool
 from chalkcompute.local.runtime.hostbase import HostBase, Interpreter
 from chalkcompute.local.runtime.images import parse_reference
@@ -23,6 +23,7 @@ from chalkcompute.local.runtime.tiers import TIERS, Tier, choose_tier
 __all__ = ["LocalRuntime", "create_runtime"]
 
 _PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+_CLOSE_SECONDS = 1.0
 _DEFAULT_COMMAND = ("python3",)
 # Interpreters below these come with the layers of the sandbox.
 _LAYERED = ("/usr/", "/opt/", "/var/", "/lib/", "/bin/")
@@ -86,7 +87,10 @@ class LocalRuntime:
     async def start(self, spec: ReplicaSpec) -> ProcessReplica:
         interpreter, _ = await self._host_base.resolve(parse_reference(spec.image), spec.image)
         address = self.assign_address(spec.pod_uid)
-        scratch = self._scratch()
+        try:
+            scratch = self._scratch()
+        except OSError as error:
+            raise StartError(f"cannot make a folder for the replica: {error}") from error
         supervisor = self._supervise()
 
         def clean_up(replica: ProcessReplica) -> None:
@@ -97,14 +101,14 @@ class LocalRuntime:
             self._plan(spec, interpreter, address, scratch),
             log_path=spec.log_path,
             memory_limit=spec.memory_limit,
-            on_listener=lambda listener: supervisor.add(listener, address),
+            on_listener=lambda listener, loopback: supervisor.add(listener, address, loopback),
             on_exit=clean_up,
         )
         self._replicas.add(replica)
         return replica
 
     async def close(self) -> None:
-        await asyncio.gather(*(replica.stop(0) for replica in list(self._replicas)))
+        await asyncio.gather(*(replica.stop(_CLOSE_SECONDS) for replica in list(self._replicas)))
         if self._supervisor is not None:
             self._supervisor.close()
         self._addresses.close()
