@@ -93,6 +93,8 @@ class ChalkClient:
 
     def target(self) -> Target:
         """Server, context and namespace that the verbs work on; sends no request."""
+        if self._opened is not None and self._chosen is None:
+            return Target(self._opened.server, "", self._namespace())
         connection = self._connection()
         return Target(connection.server, connection.context, self._namespace())
 

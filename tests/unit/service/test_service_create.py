@@ -1,0 +1,380 @@
+"""Creating and updating groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chalkcompute import Action, ChalkClient, Progress, ScalingGroupSpec, Status
+from chalkcompute.errors import (
+    CapabilityError,
+    ConflictError,
+    ForbiddenError,
+    InvalidObjectError,
+    NotFoundError,
+    NotOwnedError,
+    ObjectNotFoundError,
+)
+from chalkcompute.manifests import labels
+from chalkcompute.service.scope import World
+from chalkcompute.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.unit.service.conftest import ApiCluster, Clock, FailingCluster
+
+    Reconnect = Callable[..., tuple[ChalkClient, FailingCluster]]
+
+OBJECTS = [
+    "ConfigMap/chalk-sg-web",
+    "ConfigMap/chalk-sg-web.r1",
+    "Deployment/web",
+    "HTTPRoute/web",
+    "Service/web",
+]
+REAL = ("create", "replace", "apply", "merge", "delete")
+
+
+def writes(cluster: ApiCluster) -> list[tuple[str, str]]:
+    return [call for call in cluster.calls if call[0] in REAL]
+
+
+def test_create(client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec) -> None:
+    steps: list[Progress] = []
+    result = client.create_scaling_group(spec, on_progress=steps.append)
+    assert result.action is Action.CREATED
+    assert result.warnings == ()
+    assert (result.info.name, result.info.revision) == ("web", 1)
+    assert result.info.web_url == "https://default-web.gw.test"
+    assert result.info.status is Status.PENDING
+    assert cluster.everything() == OBJECTS
+    anchor = cluster.seen("ConfigMap", "chalk-sg-web")
+    assert anchor is not None
+    for kind in ("Deployment", "Service", "HTTPRoute"):
+        obj = cluster.seen(kind, "web")
+        assert obj is not None
+        assert [o["uid"] for o in obj["metadata"]["ownerReferences"]] == [anchor["metadata"]["uid"]]
+        assert obj["metadata"]["labels"][labels.GROUP_ID] == result.info.id
+    assert len({(step.phase, step.message) for step in steps}) == len(steps) > 3
+    assert writes(cluster)[0] == ("create", "ConfigMap")
+
+
+def test_the_same_again_writes_nothing(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    first = client.create_scaling_group(spec)
+    before = {key: cluster.seen(*key.split("/")) for key in cluster.everything()}
+    cluster.calls.clear()
+    again = client.create_scaling_group(spec)
+    assert (again.action, again.changes, again.info.id) == (Action.UNCHANGED, (), first.info.id)
+    assert writes(cluster) == []
+    assert {key: cluster.seen(*key.split("/")) for key in cluster.everything()} == before
+
+
+def test_another_spec_is_a_new_revision(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    client.create_scaling_group(spec)
+    result = client.create_scaling_group(replace(spec, image="nginx:2", cpu="2"))
+    assert result.action is Action.UPDATED
+    assert result.changes == ("image", "cpu")
+    assert (result.previous_revision, result.info.revision) == (1, 2)
+    deployment = cluster.seen("Deployment", "web")
+    assert deployment is not None
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "nginx:2"
+    assert "ConfigMap/chalk-sg-web.r2" in cluster.everything()
+
+
+def test_only_the_newest_twenty_revisions_are_kept(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    for n in range(1, 24):
+        client.create_scaling_group(replace(spec, image=f"nginx:{n}"))
+    kept = {name.rpartition(".r")[2] for name in cluster.everything() if ".r" in name}
+    assert kept == {str(n) for n in range(4, 24)}
+
+
+def test_an_update_can_be_refused(client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec) -> None:
+    client.create_scaling_group(spec)
+    cluster.calls.clear()
+    with pytest.raises(ConflictError, match="exists already"):
+        client.create_scaling_group(spec, update=False)
+    assert writes(cluster) == []
+
+
+def test_a_dry_run_changes_nothing(client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec) -> None:
+    result = client.create_scaling_group(spec, dry_run=True)
+    assert (result.action, result.info.web_url) == (Action.CREATED, "https://default-web.gw.test")
+    assert cluster.everything() == []
+    assert writes(cluster) == []
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Service", "HTTPRoute", "ConfigMap"])
+def test_an_object_of_someone_else_is_not_touched(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec, kind: str
+) -> None:
+    name = "chalk-sg-web" if kind == "ConfigMap" else "web"
+    bodies: dict[str, dict[str, Any]] = {
+        "Deployment": {
+            "apiVersion": "apps/v1",
+            "spec": {
+                "selector": {"matchLabels": {"a": "b"}},
+                "template": {
+                    "metadata": {"labels": {"a": "b"}},
+                    "spec": {"containers": [{"name": "x", "image": "x"}]},
+                },
+            },
+        },
+        "Service": {"apiVersion": "v1", "spec": {"ports": [{"port": 1}]}},
+        "HTTPRoute": {"apiVersion": "gateway.networking.k8s.io/v1", "spec": {}},
+        "ConfigMap": {"apiVersion": "v1"},
+    }
+    theirs = cluster.put({**bodies[kind], "kind": kind, "metadata": {"name": name, "namespace": "default"}})
+    with pytest.raises(NotOwnedError) as caught:
+        client.create_scaling_group(spec)
+    assert (caught.value.kind, caught.value.name, caught.value.exit_code) == (kind, name, 4)
+    assert cluster.everything() == [f"{kind}/{name}"]
+    assert cluster.seen(kind, name) == theirs
+
+
+def test_what_is_missing_or_changed_is_brought_back_without_a_new_revision(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    client.create_scaling_group(spec)
+    cluster.api.delete("HTTPRoute", "web", "default")
+    service = cluster.api.get("Service", "web", "default")
+    service["metadata"]["labels"][labels.ENVIRONMENT] = "elsewhere"
+    cluster.api.update(service, manager="kubectl-edit")
+    deployment = cluster.seen("Deployment", "web")
+    result = client.create_scaling_group(spec)
+    assert (result.action, result.info.revision) == (Action.UNCHANGED, 1)
+    assert cluster.everything() == OBJECTS
+    repaired = cluster.seen("Service", "web")
+    assert repaired is not None
+    assert repaired["metadata"]["labels"][labels.ENVIRONMENT] == "default"
+    assert cluster.seen("Deployment", "web") == deployment
+    assert any("HTTPRoute/web" in warning and "Service/web" in warning for warning in result.warnings)
+
+
+def test_namespaces_that_do_not_exist(cluster: ApiCluster, world: World, spec: ScalingGroupSpec) -> None:
+    client = ChalkClient.over(cluster, Settings(namespace="nope", environment="e"), world)
+    with pytest.raises(NotFoundError, match="namespace `nope`"):
+        client.create_scaling_group(spec)
+
+
+def test_keda_that_is_missing_is_said_before_anything_is_written(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    wish = replace(spec, min_replicas=0)
+    with pytest.raises(CapabilityError, match=r"InterceptorRoute") as caught:
+        client.create_scaling_group(wish)
+    assert caught.value.hint is not None
+    cluster.with_keda()
+    cluster.api.delete("Service", "keda-add-ons-http-interceptor-proxy", "keda")
+    with pytest.raises(CapabilityError, match="interceptor"):
+        client.create_scaling_group(wish)
+    assert cluster.everything() == []
+
+
+FORBIDDEN_BY_RBAC = ForbiddenError(
+    'pods is forbidden: User "ann" cannot create resource "pods"',
+    status=403,
+    reason="Forbidden",
+    details={"kind": "pods"},
+)
+OVER_QUOTA = ForbiddenError(
+    'pods "web-preflight" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1',
+    status=403,
+    reason="Forbidden",
+    details={"kind": "pods", "name": "web-preflight"},
+)
+AGAINST_POLICY = ForbiddenError(
+    'pods "web-preflight" is forbidden: violates PodSecurity "restricted:latest"',
+    status=403,
+    reason="Forbidden",
+    details={"kind": "pods", "name": "web-preflight"},
+)
+
+
+def test_a_missing_right_to_create_pods_is_no_obstacle(reconnect: Reconnect, spec: ScalingGroupSpec) -> None:
+    client, _ = reconnect(fail={("dry-create", "Pod"): FORBIDDEN_BY_RBAC})
+    assert client.create_scaling_group(spec).warnings == ()
+
+
+@pytest.mark.parametrize("refusal", [OVER_QUOTA, AGAINST_POLICY])
+def test_quota_and_policy_are_found_before_anything_is_written(
+    reconnect: Reconnect, cluster: ApiCluster, spec: ScalingGroupSpec, refusal: ForbiddenError
+) -> None:
+    client, _ = reconnect(fail={("dry-create", "Pod"): refusal})
+    with pytest.raises(ForbiddenError, match="nothing was changed"):
+        client.create_scaling_group(spec)
+    assert cluster.everything() == []
+
+
+def test_quota_is_only_a_warning_for_an_update(
+    client: ChalkClient, reconnect: Reconnect, spec: ScalingGroupSpec
+) -> None:
+    client.create_scaling_group(spec)
+    other, _ = reconnect(fail={("dry-create", "Pod"): OVER_QUOTA})
+    result = other.create_scaling_group(replace(spec, image="nginx:2"))
+    assert result.action is Action.UPDATED
+    assert any("exceeded quota" in warning for warning in result.warnings)
+    strict, _ = reconnect(fail={("dry-create", "Pod"): AGAINST_POLICY})
+    with pytest.raises(ForbiddenError, match="PodSecurity"):
+        strict.create_scaling_group(replace(spec, image="nginx:3"))
+
+
+def test_an_object_that_the_server_refuses_leaves_nothing(
+    reconnect: Reconnect, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    refusal = InvalidObjectError("spec.x: no", status=422, reason="Invalid")
+    client, _ = reconnect(fail={("dry-apply", "HTTPRoute"): refusal})
+    with pytest.raises(InvalidObjectError):
+        client.create_scaling_group(spec)
+    assert cluster.everything() == []
+
+
+def test_a_webhook_that_refuses_dry_runs_is_only_a_warning(
+    reconnect: Reconnect, spec: ScalingGroupSpec
+) -> None:
+    refusal = InvalidObjectError(
+        'admission webhook "w.example" does not support dry run', status=400, reason="BadRequest"
+    )
+    client, _ = reconnect(fail={("dry-apply", "Deployment"): refusal})
+    result = client.create_scaling_group(spec)
+    assert result.action is Action.CREATED
+    assert any("dry run" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize("updating", [False, True])
+def test_a_deploy_killed_after_any_write_is_finished_by_running_it_again(
+    client: ChalkClient,
+    cluster: ApiCluster,
+    reconnect: Reconnect,
+    spec: ScalingGroupSpec,
+    world: World,
+    killed: type[BaseException],
+    updating: bool,
+) -> None:
+    survivor = ChalkClient.over(cluster, Settings(), replace(world, is_gone=lambda holder: True))
+    finished = 0
+    for last in range(1, 40):
+        wish = spec
+        if updating:
+            client.create_scaling_group(spec)
+            wish = replace(spec, image="nginx:2")
+        dying, failing = reconnect(kill_after=last)
+        try:
+            dying.create_scaling_group(wish)
+        except killed:
+            assert failing.writes == last
+        else:
+            finished = last
+            break
+        result = survivor.create_scaling_group(wish)
+        assert cluster.seen("HTTPRoute", "web") is not None
+        assert result.info.revision == (2 if updating else 1)
+        assert survivor.create_scaling_group(wish).action is Action.UNCHANGED
+        cluster.calls.clear()
+        survivor.create_scaling_group(wish)
+        assert writes(cluster) == []
+        survivor.delete_scaling_group("web")
+        assert [name for name in cluster.everything() if "chalk-sg-hist-" not in name] == []
+    assert finished > 5
+
+
+def test_a_record_says_that_its_deploy_was_not_finished(
+    reconnect: Reconnect, client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    boom = InvalidObjectError("no", status=422, reason="Invalid")
+    broken, _ = reconnect(fail={("apply", "HTTPRoute"): boom})
+    with pytest.raises(InvalidObjectError):
+        broken.create_scaling_group(spec)
+    from chalkcompute.manifests.record import Record
+
+    obj = cluster.seen("ConfigMap", "chalk-sg-web")
+    assert obj is not None
+    operation = Record.from_manifest(obj).operation
+    assert operation is not None
+    # The lease is over, so the next one need not wait for it.
+    assert client.create_scaling_group(spec).action is Action.UNCHANGED
+    assert cluster.everything() == OBJECTS
+
+
+def test_two_at_once_the_second_waits_for_the_lease_and_names_the_holder(
+    reconnect: Reconnect,
+    cluster: ApiCluster,
+    world: World,
+    clock: Clock,
+    spec: ScalingGroupSpec,
+    killed: type[BaseException],
+) -> None:
+    dying, _ = reconnect(kill_after=2)
+    with pytest.raises(killed):
+        dying.create_scaling_group(spec)
+    other = replace(world, holder=lambda: "bob@ci:7")
+    steps: list[Progress] = []
+    start = clock.seconds
+    result = ChalkClient.over(cluster, Settings(), other).create_scaling_group(spec, on_progress=steps.append)
+    assert result.action is Action.UNCHANGED
+    assert 55 < clock.seconds - start < 75
+    assert any("ann@laptop:1" in step.message for step in steps)
+
+
+def test_a_holder_that_never_lets_go(
+    client: ChalkClient, cluster: ApiCluster, world: World, clock: Clock, spec: ScalingGroupSpec
+) -> None:
+    from datetime import timedelta
+
+    from chalkcompute.manifests.record import Operation, Record
+
+    client.create_scaling_group(spec)
+    obj = cluster.api.get("ConfigMap", "chalk-sg-web", "default")
+    held = Operation("deploy", "eve@far:9", clock.now() + timedelta(hours=1))
+    cluster.api.update(replace(Record.from_manifest(obj), operation=held).to_manifest(), manager="chalk")
+    with pytest.raises(ConflictError, match="eve@far:9"):
+        client.create_scaling_group(replace(spec, image="nginx:2"))
+
+
+def test_a_group_being_deleted_cannot_be_deployed(
+    client: ChalkClient, reconnect: Reconnect, spec: ScalingGroupSpec, killed: type[BaseException]
+) -> None:
+    client.create_scaling_group(spec)
+    dying, _ = reconnect(kill_after=1)
+    with pytest.raises(killed):
+        dying.delete_scaling_group("web")
+    with pytest.raises(ConflictError, match="being deleted"):
+        client.create_scaling_group(spec)
+    client.delete_scaling_group("web")
+    assert client.create_scaling_group(spec).action is Action.CREATED
+
+
+def test_what_a_gone_group_left_behind_is_named_as_such(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    client.create_scaling_group(spec)
+    service = cluster.api.get("Service", "web", "default")
+    service["metadata"]["ownerReferences"] = []
+    cluster.api.update(service, manager="x")
+    cluster.delete("ConfigMap", "chalk-sg-web", "default")
+    assert cluster.everything() == ["Service/web"]
+    with pytest.raises(NotOwnedError, match="left over") as caught:
+        client.create_scaling_group(spec)
+    assert caught.value.hint is not None
+    assert "delete web" in caught.value.hint
+    client.delete_scaling_group("web")
+    assert cluster.everything() == []
+
+
+def test_reads_that_are_forbidden_show(reconnect: Reconnect, spec: ScalingGroupSpec) -> None:
+    client, _ = reconnect(fail={("get", "ConfigMap"): ForbiddenError("configmaps is forbidden", status=403)})
+    with pytest.raises(ForbiddenError) as caught:
+        client.create_scaling_group(spec)
+    assert caught.value.exit_code == 5
+
+
+def test_a_kind_that_is_not_there_counts_as_absent(reconnect: Reconnect, spec: ScalingGroupSpec) -> None:
+    client, _ = reconnect(fail={("get", "HTTPRoute"): ObjectNotFoundError("no such resource", status=404)})
+    assert client.create_scaling_group(spec).action is Action.CREATED

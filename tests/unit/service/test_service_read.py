@@ -1,0 +1,127 @@
+"""What looking costs and what it shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chalkcompute import ChalkClient, ScalingGroupSpec, Status
+from chalkcompute.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from tests.unit.service.conftest import ApiCluster
+
+
+def accept(cluster: ApiCluster, name: str = "web") -> None:
+    """The gateway accepts the route."""
+    conditions = [
+        {
+            "type": kind,
+            "status": "True",
+            "reason": kind,
+            "message": "",
+            "lastTransitionTime": "2026-11-24T00:00:00Z",
+        }
+        for kind in ("Accepted", "ResolvedRefs")
+    ]
+    ref = {"name": "gw", "namespace": "kube-system", "sectionName": "https"}
+    parent = {"parentRef": ref, "controllerName": "example.com/gateway", "conditions": conditions}
+    cluster.set_status("HTTPRoute", name, {"parents": [parent]})
+
+
+def roll_out(cluster: ApiCluster, ready: int, name: str = "web", **more: Any) -> None:
+    """The Deployment controller has seen the current generation."""
+    obj = cluster.api.get("Deployment", name, "default")
+    count = obj["spec"]["replicas"]
+    status = {
+        "observedGeneration": obj["metadata"]["generation"],
+        "replicas": count,
+        "updatedReplicas": count,
+        "readyReplicas": ready,
+        "availableReplicas": ready,
+        **more,
+    }
+    cluster.set_status("Deployment", name, status)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_a_list_costs_two_requests(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec, count: int
+) -> None:
+    for n in range(count):
+        client.create_scaling_group(replace(spec, name=f"web{n}"))
+    cluster.calls.clear()
+    found = client.list_scaling_groups().scaling_groups
+    assert [info.name for info in found] == [f"web{n}" for n in range(count)]
+    assert cluster.calls == [("list", "ConfigMap"), ("list", "Deployment")]
+
+
+@pytest.mark.parametrize("mode", ["fixed", "hpa", "keda"])
+@pytest.mark.parametrize("ready", [0, 1])
+def test_a_get_costs_five_requests_at_most(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec, mode: str, ready: int
+) -> None:
+    if mode == "keda":
+        cluster.with_keda()
+    wish = replace(spec, min_replicas=0 if mode == "keda" else 1, max_replicas=2 if mode == "hpa" else 1)
+    client.create_scaling_group(wish)
+    roll_out(cluster, ready)
+    accept(cluster)
+    cluster.calls.clear()
+    info = client.get_scaling_group("web")
+    assert info.status is (Status.AVAILABLE if ready else Status.PENDING)
+    assert len(cluster.calls) <= 5
+    cluster.calls.clear()
+    assert client.get_scaling_group(id=info.id).name == "web"
+    assert len(cluster.calls) <= 5
+
+
+def test_by_tags(client: ChalkClient, spec: ScalingGroupSpec) -> None:
+    client.create_scaling_group(replace(spec, name="a", tags={"team": "ml", "v": "1"}))
+    client.create_scaling_group(replace(spec, name="b", tags={"team": "web"}))
+    client.create_scaling_group(replace(spec, name="c"))
+
+    def names(**tags: str) -> list[str]:
+        return [info.name for info in client.list_scaling_groups(tags=tags).scaling_groups]
+
+    assert names(team="ml") == ["a"]
+    assert names(team="ml", v="2") == []
+    assert names() == ["a", "b", "c"]
+
+
+def test_a_retagged_group_is_found_by_its_new_tags_only(client: ChalkClient, spec: ScalingGroupSpec) -> None:
+    client.create_scaling_group(replace(spec, tags={"team": "ml"}))
+    client.create_scaling_group(replace(spec, tags={"team": "web"}))
+    assert client.list_scaling_groups(tags={"team": "ml"}).scaling_groups == ()
+    assert len(client.list_scaling_groups(tags={"team": "web"}).scaling_groups) == 1
+
+
+def test_a_group_that_is_not_there(client: ChalkClient) -> None:
+    with pytest.raises(NotFoundError, match="`ghost` in namespace `default`"):
+        client.get_scaling_group("ghost")
+    with pytest.raises(NotFoundError, match="`no-id`"):
+        client.get_scaling_group(id="no-id")
+
+
+def test_another_namespace_has_its_own(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    from chalkcompute.settings import Settings
+
+    client.create_scaling_group(spec)
+    cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}})
+    other = ChalkClient.over(cluster, Settings(namespace="other"))
+    assert other.list_scaling_groups().scaling_groups == ()
+    assert other.target().namespace == "other"
+
+
+def test_a_deployment_that_is_gone_shows(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    client.create_scaling_group(spec)
+    cluster.api.delete("Deployment", "web", "default")
+    info = client.get_scaling_group("web")
+    assert info.status in (Status.PENDING, Status.FAILED)
+    assert client.list_scaling_groups().scaling_groups[0].replicas.ready == 0

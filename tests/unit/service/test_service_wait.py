@@ -1,0 +1,236 @@
+"""Waiting: over as soon as the outcome is certain, either way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chalkcompute import Cause, ChalkClient, Progress, ScalingGroupSpec, Status
+from chalkcompute.errors import DeployFailedError, NotFoundError, WaitTimeoutError
+from chalkcompute.manifests import labels
+
+if TYPE_CHECKING:
+    from tests.unit.service.conftest import ApiCluster, Clock
+
+
+class Controller:
+    """Plays the controllers of the cluster, one step at a time."""
+
+    def __init__(self, cluster: ApiCluster, clock: Clock) -> None:
+        self.cluster = cluster
+        self.clock = clock
+
+    def stamp(self) -> str:
+        return self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def pod(self, name: str, state: dict[str, Any], *, ready: bool = False, restarts: int = 0) -> None:
+        """Make a pod of the current revision, or change it."""
+        deployment = self.cluster.api.get("Deployment", "web", "default")
+        template = deployment["spec"]["template"]
+        if self.cluster.seen("Pod", name) is None:
+            meta = {
+                "name": name,
+                "namespace": "default",
+                "labels": {**template["metadata"]["labels"], "pod-template-hash": name.split("-")[1]},
+            }
+            self.cluster.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": template["spec"]})
+        if "running" in state and not state["running"]:
+            state = {"running": {"startedAt": self.stamp()}}
+        status = {
+            "phase": "Running" if "running" in state else "Pending",
+            "startTime": self.stamp(),
+            "conditions": [
+                {"type": "Ready", "status": str(ready)},
+                {"type": "PodScheduled", "status": "True"},
+            ],
+            "containerStatuses": [
+                {
+                    "name": "app",
+                    "image": "nginx:1",
+                    "imageID": "",
+                    "ready": ready,
+                    "restartCount": restarts,
+                    "state": state,
+                }
+            ],
+        }
+        self.cluster.set_status("Pod", name, status)
+
+    def deployment(self, *, updated: int = 1, ready: int = 0, total: int | None = None) -> None:
+        obj = self.cluster.api.get("Deployment", "web", "default")
+        status = {
+            "observedGeneration": obj["metadata"]["generation"],
+            "replicas": updated if total is None else total,
+            "updatedReplicas": updated,
+            "readyReplicas": ready,
+            "availableReplicas": ready,
+        }
+        self.cluster.set_status("Deployment", "web", status)
+
+    def route(self, accepted: str = "True", reason: str = "Accepted") -> None:
+        obj = self.cluster.api.get("HTTPRoute", "web", "default")
+        conditions = [
+            {
+                "type": kind,
+                "status": accepted if kind == "Accepted" else "True",
+                "reason": reason if kind == "Accepted" else "ResolvedRefs",
+                "message": "because",
+                "lastTransitionTime": self.stamp(),
+                "observedGeneration": obj["metadata"]["generation"],
+            }
+            for kind in ("Accepted", "ResolvedRefs")
+        ]
+        ref = {"name": "gw", "namespace": "kube-system", "sectionName": "https"}
+        parent = {"parentRef": ref, "controllerName": "example.com/gateway", "conditions": conditions}
+        self.cluster.set_status("HTTPRoute", "web", {"parents": [parent]})
+
+    def up(self) -> None:
+        self.pod("web-1-a", {"running": {}}, ready=True)
+        self.deployment(ready=1)
+
+
+@pytest.fixture
+def controller(cluster: ApiCluster, clock: Clock, client: ChalkClient, spec: ScalingGroupSpec) -> Controller:
+    client.create_scaling_group(spec)
+    return Controller(cluster, clock)
+
+
+def test_available_after_all_that_it_takes(
+    client: ChalkClient, cluster: ApiCluster, controller: Controller, clock: Clock
+) -> None:
+    cluster.after = [
+        lambda: controller.pod("web-1-a", {"waiting": {"reason": "ContainerCreating"}}),
+        lambda: controller.deployment(),
+        lambda: controller.pod("web-1-a", {"running": {}}),
+        controller.up,
+        controller.route,
+    ]
+    steps: list[Progress] = []
+    info = client.wait_scaling_group("web", on_progress=steps.append)
+    assert info.status is Status.AVAILABLE
+    assert cluster.after == []
+    phases = list(dict.fromkeys(step.phase for step in steps))
+    assert phases == ["scheduling", "pulling", "starting", "routing", "done"]
+    assert all(a != b for a, b in zip(steps, steps[1:], strict=False))
+    assert steps[-1].ready == steps[-1].desired == 1
+    assert clock.seconds < 10
+
+
+def test_running_does_not_wait_for_readiness_nor_ready_for_all(
+    client: ChalkClient, cluster: ApiCluster, controller: Controller
+) -> None:
+    cluster.after = [
+        lambda: controller.deployment(),
+        lambda: controller.pod("web-1-a", {"running": {}}),
+        lambda: pytest.fail("waited too long"),
+    ]
+    assert client.wait_scaling_group("web", until="running").status is Status.RUNNING
+    cluster.after = [controller.route, controller.up]
+    assert client.wait_scaling_group("web", until="ready").ready_replicas == 1
+
+
+def test_old_replicas_do_not_count(
+    client: ChalkClient, cluster: ApiCluster, controller: Controller, spec: ScalingGroupSpec, clock: Clock
+) -> None:
+    controller.up()
+    controller.route()
+    client.wait_scaling_group("web")
+    client.create_scaling_group(replace(spec, image="nginx:2"))
+    controller.route()
+    for until in ("running", "ready", "available"):
+        with pytest.raises(WaitTimeoutError):
+            client.wait_scaling_group("web", until=until, timeout=3)  # type: ignore[arg-type]
+    clock.sleep(1)
+    controller.pod("web-2-a", {"waiting": {"reason": "ContainerCreating"}})
+    controller.deployment(updated=1, ready=1, total=2)
+    with pytest.raises(WaitTimeoutError):
+        client.wait_scaling_group("web", until="ready", timeout=3)
+    cluster.after = [
+        lambda: controller.pod("web-2-a", {"running": {}}, ready=True),
+        lambda: controller.deployment(updated=1, ready=2, total=2),
+    ]
+    assert client.wait_scaling_group("web", until="ready").status is Status.RUNNING
+
+
+def test_a_replica_that_falls_over_at_once_is_no_success(
+    client: ChalkClient, cluster: ApiCluster, controller: Controller, clock: Clock
+) -> None:
+    controller.up()
+    controller.route()
+    naps = iter([lambda: controller.pod("web-1-a", {"waiting": {"reason": "CrashLoopBackOff"}}, restarts=1)])
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        next(naps, lambda: None)()
+
+    world = replace(client._world(), sleep=sleep)
+    other = ChalkClient.over(cluster, client._settings(), world)
+    cluster.after = [lambda: controller.deployment(ready=0)]
+    with pytest.raises((DeployFailedError, WaitTimeoutError)):
+        other.wait_scaling_group("web", timeout=5)
+
+
+def test_a_verdict_ends_it_at_once(
+    client: ChalkClient, cluster: ApiCluster, controller: Controller, clock: Clock
+) -> None:
+    controller.deployment()
+    message = 'couldn\'t parse image name "nginx:1"'
+    controller.pod("web-1-a", {"waiting": {"reason": "InvalidImageName", "message": message}})
+    with pytest.raises(DeployFailedError) as caught:
+        client.wait_scaling_group("web")
+    assert caught.value.verdict.cause is Cause.INVALID_IMAGE
+    assert caught.value.info.status is Status.FAILED
+    assert caught.value.exit_code == 6
+    assert clock.seconds == 0
+
+
+def test_a_refused_route_is_a_verdict(client: ChalkClient, controller: Controller) -> None:
+    controller.up()
+    controller.route("False", "NotAllowedByListeners")
+    with pytest.raises(DeployFailedError) as caught:
+        client.wait_scaling_group("web", timeout=200)
+    assert caught.value.verdict.cause is Cause.ROUTE_NOT_ACCEPTED
+
+
+def test_time_runs_out_with_what_stood_in_the_way(
+    client: ChalkClient, controller: Controller, clock: Clock
+) -> None:
+    start = clock.seconds
+    with pytest.raises(WaitTimeoutError, match=r"not available after 20 s") as caught:
+        client.wait_scaling_group("web", timeout=20)
+    assert isinstance(caught.value, TimeoutError)
+    assert caught.value.info.name == "web"
+    assert 20 <= clock.seconds - start < 25
+
+
+def test_zero_replicas_by_intent_is_success(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec, clock: Clock
+) -> None:
+    cluster.with_keda()
+    client.create_scaling_group(replace(spec, min_replicas=0))
+    cluster.merge("Deployment", "web", {"spec": {"replicas": 0}}, "default", subresource="scale")
+    controller = Controller(cluster, clock)
+    controller.deployment(updated=0)
+    controller.route()
+    assert client.wait_scaling_group("web", until="running").status is Status.SCALED_TO_ZERO
+
+
+def test_a_group_that_goes_away_meanwhile(
+    client: ChalkClient, cluster: ApiCluster, controller: Controller
+) -> None:
+    cluster.after = [lambda: client.delete_scaling_group("web") and None]
+    with pytest.raises(NotFoundError, match="was deleted"):
+        client.wait_scaling_group("web", timeout=30)
+
+
+def test_events_and_pods_are_asked_for_only_while_it_is_not_complete(
+    client: ChalkClient, cluster: ApiCluster, controller: Controller
+) -> None:
+    controller.up()
+    controller.route()
+    cluster.calls.clear()
+    client.wait_scaling_group("web")
+    assert ("list", "Event") not in cluster.calls
+    assert labels.record_name("web") == "chalk-sg-web"
