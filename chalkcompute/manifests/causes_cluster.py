@@ -118,7 +118,7 @@ def readiness_verdict(pod: Pod, live: LiveGroup, now: datetime) -> Verdict | Non
     Never the end of it by itself: a model may take long to load. The rollout's own deadline decides.
     """
     since = pod.running_since
-    if since is None or pod.is_ready or seconds_since(since, now) < _READINESS_SECONDS:
+    if since is None or pod.serves or seconds_since(since, now) < _READINESS_SECONDS:
         return None
     found = events_about(live.events, pod, "Unhealthy")
     silent = not found and (live.events is not None or seconds_since(since, now) < _READINESS_SILENT_SECONDS)

@@ -35,7 +35,7 @@ _SIGNALS = {130: "SIGINT", 134: "SIGABRT", 137: "SIGKILL", 139: "SIGSEGV", 143: 
 
 def container_verdict(pod: Pod, live: LiveGroup, now: datetime) -> Verdict | None:
     """What keeps the container of a pod from running, or None."""
-    if pod.is_ready:
+    if pod.serves:
         return None
     reason = pod.waiting.get("reason", "")
     if reason == "InvalidImageName":

@@ -95,6 +95,11 @@ class Pod:
         return condition(self.manifest, "Ready").get("status") == "True"
 
     @property
+    def serves(self) -> bool:
+        """Whether our container is ready, whatever a sidecar or a readiness gate still waits for."""
+        return self.is_ready or bool(self.container.get("ready"))
+
+    @property
     def image(self) -> str:
         """The image as it was asked for."""
         return str(_declared(self.manifest).get("image", ""))

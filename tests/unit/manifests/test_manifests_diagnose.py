@@ -264,6 +264,13 @@ def test_a_failing_tcp_probe_needs_no_event() -> None:
     assert verdict_on(deaf, 60, events=None).cause is Cause.NOT_LISTENING
 
 
+def test_a_sidecar_or_a_readiness_gate_is_not_our_container() -> None:
+    gated = pod("oom", restartCount=5)
+    gated["status"]["conditions"] = [a_condition("Ready", "False", "ReadinessGatesNotReady")]
+    event = {**excerpt("event-unhealthy"), "involvedObject": {"name": gated["metadata"]["name"]}}
+    assert diagnose(a_live(pods=[gated], events=[event]), after(gated, 60)) is None
+
+
 def test_a_volume_that_cannot_be_mounted() -> None:
     found = pod("deaf", **waiting("ContainerCreating", ""))
     event = {
