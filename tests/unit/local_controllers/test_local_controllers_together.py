@@ -13,6 +13,7 @@ from chalkcompute.local.apimachinery.status import StatusError
 from chalkcompute.local.controllers import EventRecorder, NodeFacts, run_controllers
 from chalkcompute.local.controllers.controller import find, run_once
 from chalkcompute.local.controllers.events import EventPruner, last_seen
+from chalkcompute.local.controllers.replicaset import ReplicaSetController
 from chalkcompute.local.controllers.workqueue import WorkQueue
 from chalkcompute.local.ports import Api
 
@@ -247,7 +248,6 @@ def test_orphans_stay(api: Api, clock: Any) -> None:
         api.create(config_map("kid", ownerReferences=owned_by(parent)), manager="test")
         api.delete("ConfigMap", "parent", "default", propagation="Orphan")
         await eventually(lambda: absent(api, "ConfigMap", "parent"))
-        await asyncio.sleep(0)
         assert "ownerReferences" not in api.get("ConfigMap", "kid", "default")["metadata"]
 
     play(api, clock, scenario)
@@ -365,8 +365,6 @@ def test_refused_pods_leave_their_reason_in_the_status(
                 raise StatusError(403, "Forbidden", "exceeded quota: q")
             return api.create(obj, manager=manager)
 
-    from chalkcompute.local.controllers.replicaset import ReplicaSetController
-
     limited: Any = Quota()
     rs = deployment(3)
     rs["kind"] = "ReplicaSet"
@@ -408,5 +406,81 @@ def test_a_pod_that_loses_its_labels_is_let_go_and_replaced(api: Api, clock: Any
         api.update(pod, manager="test")
         await eventually(lambda: len(api.list("Pod", "default")) == 2)
         await eventually(lambda: status(api).get("availableReplicas") == 2)
+
+    play(api, clock, scenario)
+
+
+def test_a_restart_writes_nothing_anew(api: Api, clock: Any) -> None:
+    kinds = ("Deployment", "ReplicaSet", "Pod", "EndpointSlice", "Node", "Namespace", "Event")
+
+    def versions() -> dict[str, str]:
+        return {
+            f"{kind} {obj['metadata']['name']}": obj["metadata"]["resourceVersion"]
+            for kind in kinds
+            for obj in api.list(kind)
+        }
+
+    async def first(api: Api) -> None:
+        service = {"selector": {"app": "web"}, "ports": [{"port": 8000}]}
+        meta = {"name": "web", "namespace": "default"}
+        api.create({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service}, manager="test")
+        api.create(deployment(2), manager="test")
+        await eventually(lambda: ready_addresses(api) == 2)
+        await eventually(lambda: status(api)["conditions"][-1]["reason"] == "NewReplicaSetAvailable")
+
+    async def second(api: Api) -> None:
+        owner = api.create(config_map("owner"), manager="test")
+        api.create(config_map("child", ownerReferences=owned_by(owner)), manager="test")
+        api.delete("ConfigMap", "owner", "default")
+        # The collector watches the most kinds of all: once it has acted, everyone has seen the start.
+        await eventually(lambda: absent(api, "ConfigMap", "child"))
+
+    play(api, clock, first)
+    before = versions()
+    assert len(before) > len(kinds)
+    play(api, clock, second)
+    assert versions() == before
+
+
+def test_a_new_deployment_takes_in_what_a_deleted_one_orphaned(api: Api, clock: Any) -> None:
+    async def scenario(api: Api) -> None:
+        api.create(deployment(2), manager="test")
+        await eventually(lambda: status(api).get("availableReplicas") == 2)
+        pods = {pod["metadata"]["uid"] for pod in api.list("Pod", "default")}
+        api.delete("Deployment", "web", "default", propagation="Orphan")
+        await eventually(lambda: absent(api, "Deployment", "web"))
+        (rs,) = api.list("ReplicaSet", "default")
+        assert "ownerReferences" not in rs["metadata"]
+        made = api.create(deployment(2), manager="test")
+        await eventually(lambda: status(api).get("availableReplicas") == 2)
+        (rs,) = api.list("ReplicaSet", "default")
+        assert [r["uid"] for r in rs["metadata"]["ownerReferences"]] == [made["metadata"]["uid"]]
+        assert {pod["metadata"]["uid"] for pod in api.list("Pod", "default")} == pods
+
+    play(api, clock, scenario)
+
+
+def test_an_owner_of_a_kind_that_is_not_served_keeps_its_dependents(api: Api, clock: Any) -> None:
+    foreign = {"apiVersion": "example.com/v1", "kind": "Widget", "name": "w", "uid": "w"}
+
+    async def scenario(api: Api) -> None:
+        api.create(config_map("kept", ownerReferences=[foreign]), manager="test")
+        owner = api.create(config_map("owner"), manager="test")
+        api.create(config_map("child", ownerReferences=owned_by(owner)), manager="test")
+        api.delete("ConfigMap", "owner", "default")
+        await eventually(lambda: absent(api, "ConfigMap", "child"))
+        assert not absent(api, "ConfigMap", "kept")
+
+    play(api, clock, scenario)
+
+
+def test_another_object_of_the_owners_name_is_not_the_owner(api: Api, clock: Any) -> None:
+    async def scenario(api: Api) -> None:
+        first = api.create(config_map("owner"), manager="test")
+        api.delete("ConfigMap", "owner", "default")
+        api.create(config_map("owner"), manager="test")
+        api.create(config_map("child", ownerReferences=owned_by(first)), manager="test")
+        await eventually(lambda: absent(api, "ConfigMap", "child"))
+        assert not absent(api, "ConfigMap", "owner")
 
     play(api, clock, scenario)
