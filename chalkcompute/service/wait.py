@@ -7,6 +7,7 @@ once; what a Deployment does not tell (why a pod is stuck) is looked at whenever
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from chalkcompute.cluster.protocol import Cluster
@@ -52,6 +53,9 @@ def wait_group(
     record = find_record(cluster, scope.namespace, name)
     while True:
         live = snapshot(cluster, record)
+        if live.deployment is None:
+            record = find_record(cluster, scope.namespace, name)  # deleted meanwhile: says so
+            live = replace(live, record=record)
         info = observe(live, world.now())
         _raise_if_failed(info)
         if _satisfied(live, info, until) and _stays(cluster, live, world):
@@ -63,8 +67,6 @@ def wait_group(
         if left <= 0:
             raise _timed_out(info, until, timeout)
         _pause(cluster, live.deployment, min(left, _WATCH_SECONDS), world)
-        if live.deployment is None:
-            record = find_record(cluster, scope.namespace, name)  # deleted meanwhile: says so
 
 
 def _raise_if_failed(info: ScalingGroupInfo) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -102,7 +103,7 @@ def test_available_after_all_that_it_takes(
 ) -> None:
     cluster.after = [
         lambda: controller.pod("web-1-a", {"waiting": {"reason": "ContainerCreating"}}),
-        lambda: controller.deployment(),
+        controller.deployment,
         lambda: controller.pod("web-1-a", {"running": {}}),
         controller.up,
         controller.route,
@@ -113,7 +114,7 @@ def test_available_after_all_that_it_takes(
     assert cluster.after == []
     phases = list(dict.fromkeys(step.phase for step in steps))
     assert phases == ["scheduling", "pulling", "starting", "routing", "done"]
-    assert all(a != b for a, b in zip(steps, steps[1:], strict=False))
+    assert all(a != b for a, b in pairwise(steps))
     assert steps[-1].ready == steps[-1].desired == 1
     assert clock.seconds < 10
 
@@ -122,7 +123,7 @@ def test_running_does_not_wait_for_readiness_nor_ready_for_all(
     client: ChalkClient, cluster: ApiCluster, controller: Controller
 ) -> None:
     cluster.after = [
-        lambda: controller.deployment(),
+        controller.deployment,
         lambda: controller.pod("web-1-a", {"running": {}}),
         lambda: pytest.fail("waited too long"),
     ]
@@ -141,7 +142,7 @@ def test_old_replicas_do_not_count(
     controller.route()
     for until in ("running", "ready", "available"):
         with pytest.raises(WaitTimeoutError):
-            client.wait_scaling_group("web", until=until, timeout=3)  # type: ignore[arg-type]
+            client.wait_scaling_group("web", until=until, timeout=3)
     clock.sleep(1)
     controller.pod("web-2-a", {"waiting": {"reason": "ContainerCreating"}})
     controller.deployment(updated=1, ready=1, total=2)
@@ -220,7 +221,10 @@ def test_zero_replicas_by_intent_is_success(
 def test_a_group_that_goes_away_meanwhile(
     client: ChalkClient, cluster: ApiCluster, controller: Controller
 ) -> None:
-    cluster.after = [lambda: client.delete_scaling_group("web") and None]
+    def delete() -> None:
+        client.delete_scaling_group("web")
+
+    cluster.after = [delete]
     with pytest.raises(NotFoundError, match="was deleted"):
         client.wait_scaling_group("web", timeout=30)
 
