@@ -132,6 +132,10 @@ class _Node:
 
 def _check_kind(kind: Kind, body: dict[str, Any]) -> None:
     given, version = body.get("kind"), body.get("apiVersion")
+    for name, value in (("kind", given), ("apiVersion", version)):
+        if value is not None and not isinstance(value, str):
+            problem = str(_mismatch(value, name, "string"))
+            raise _bad(f"couldn't get version/kind; json parse error: {problem}")
     if not given or not version:
         missing = "Kind" if not given else "apiVersion"
         if kind.custom or not given:

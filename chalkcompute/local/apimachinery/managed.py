@@ -121,6 +121,8 @@ def apply(
     """
     version = api_version or kind.api_version
     _check_patch(kind, patch_obj, version)
+    if patch_obj.get("metadata") is None:
+        patch_obj = {**patch_obj, "metadata": {}}
     schema = field_schema(kind)
     where = _where(kind, patch_obj, version)
     if problems := typed_errors(schema, patch_obj):
@@ -150,7 +152,17 @@ def apply(
     out = _converted(kind, merged, where) if changed or live is None else base
     if owned_now := asked - _NEVER_OWNED:
         entries[identity] = Entry(owned_now, now if changed or live is None else (last.time if last else ""))
-    return _with_entries(out, entries)
+    result = _with_entries(out, entries)
+    return base if live is not None and _same_but_times(result, base) else result
+
+
+def _same_but_times(new: dict[str, Any], old: dict[str, Any]) -> bool:
+    """Whether only the times of entries differ: such a write is none (IgnoreManagedFieldsTimestamps)."""
+    if _bare(new) != _bare(old):
+        return False
+    before = decode_entries(old["metadata"].get("managedFields"))
+    after = decode_entries(new["metadata"].get("managedFields"))
+    return {m: e.fields for m, e in before.items()} == {m: e.fields for m, e in after.items()}
 
 
 def _check_patch(kind: Kind, patch_obj: dict[str, Any], version: str) -> None:
