@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from chalkcompute.local.api.admission import admit_delete
 from chalkcompute.local.api.deletion import DeleteOptions, plan_deletion
+from chalkcompute.local.api.expiry import EventExpiry
 from chalkcompute.local.api.failures import not_found
 from chalkcompute.local.api.listing import ListQuery, Page, Selection, list_page
 from chalkcompute.local.api.store import Store, Subscription, clone
@@ -56,6 +57,7 @@ class ResourceApi:
         self.store = store
         self.now = now
         self._writer = Writer(store, now)
+        self._events = EventExpiry(store, now)
         for name in SYSTEM_NAMESPACES:
             if store.get("Namespace", "", name) is None:
                 body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
@@ -80,7 +82,7 @@ class ResourceApi:
     def create(self, obj: Manifest, *, manager: str) -> Manifest:
         kind = by_kind(obj["kind"])
         options = WriteOptions(manager=manager, api_version=kind.api_version, field_validation="Strict")
-        written = self._writer.create(kind, obj["metadata"].get("namespace") or "", clone(obj), options)
+        written = self.post(kind, obj["metadata"].get("namespace") or "", clone(obj), options)
         copy: Manifest = clone(written.obj)
         return copy
 
@@ -132,6 +134,8 @@ class ResourceApi:
 
     def post(self, kind: Kind, namespace: str, body: Manifest, options: WriteOptions) -> Written:
         """POST."""
+        if kind.kind == "Event":
+            self._events.sweep()
         return self._writer.create(kind, namespace, body, options)
 
     def put(self, kind: Kind, namespace: str, name: str, body: Manifest, options: WriteOptions) -> Written:
