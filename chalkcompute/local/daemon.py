@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import logging
 import os
+import resource
 import signal
 import ssl
 import sys
@@ -38,6 +39,7 @@ from chalkcompute.local.credentials import (
 from chalkcompute.local.gateway import run_gateway
 from chalkcompute.local.gateway.authority import Authority, load_or_make
 from chalkcompute.local.gateway.envoy import find_binary
+from chalkcompute.local.gateway.objects import GATEWAY_NAMESPACE
 from chalkcompute.local.kubelet import LogStore, run_kubelet
 from chalkcompute.local.lifecycle import CONTEXT, DOMAIN
 from chalkcompute.local.ports import Api, Runtime
@@ -50,6 +52,7 @@ __all__ = ["Settings", "main", "run"]
 _log = logging.getLogger(__name__)
 
 _CERTIFICATE_CHECK = 6 * 3600.0
+_OPEN_FILES = 10_240  # the most that macOS takes
 _PORTS = ("api_port", "https_port", "http_port")
 
 
@@ -86,6 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         os._exit(0)  # the caller waits for this process only; the daemon is nobody's child
     os.chdir(folder.path)
     os.umask(0o077)
+    _allow_many_files()
     logging.Formatter.converter = time.gmtime
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)sZ %(levelname)s %(name)s: %(message)s"
@@ -221,14 +225,25 @@ async def _until_stopped(stopping: asyncio.Event, *parts: Coroutine[Any, Any, No
 
 async def _call_when_ready(api: Api, serving: asyncio.Event, announce: Callable[[], None]) -> None:
     await serving.wait()
-    while not any(_is_ready(node) for node in api.list("Node")):
+    while not (
+        any(_holds("Ready", node) for node in api.list("Node"))
+        and any(_holds("Programmed", gateway) for gateway in api.list("Gateway", GATEWAY_NAMESPACE))
+    ):
         await asyncio.sleep(0.01)
     announce()
 
 
-def _is_ready(node: Mapping[str, Any]) -> bool:
-    conditions = (node.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+def _holds(condition: str, obj: Mapping[str, Any]) -> bool:
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == condition and c["status"] == "True" for c in conditions)
+
+
+def _allow_many_files() -> None:
+    """Sockets of the gateway and of watches: macOS gives 256 unless asked."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _renew(tls: ssl.SSLContext, folder: StateFolder, authority: Authority) -> None:

@@ -159,8 +159,8 @@ class GatewayController:
                 _log.exception("the gateway's configuration could not be brought up to date")
                 self._later()
             except Exception:
-                # One object that we cannot digest must not stop the routes of all others.
-                _log.exception("a defect in the gateway's controller")
+                # A defect of ours. What Envoy has goes on being served; the next change may be digestible.
+                _log.exception("the gateway's controller failed")
                 self._later()
 
     def _later(self) -> None:

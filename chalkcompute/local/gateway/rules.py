@@ -27,6 +27,8 @@ _REDIRECT_CODES = {
     308: "PERMANENT_REDIRECT",
 }
 _FILTERS = ("RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite")
+# The CRD's own rule for Exact and PathPrefix values; Envoy refuses a prefix with `?` or `#`.
+_PATH = re.compile(r"/(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})*")
 _UNIT = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 # What Python's expressions have and RE2's have not: look-around, back-references, atomic groups,
 # possessive quantifiers. Envoy would refuse the whole configuration for one of them.
@@ -74,6 +76,9 @@ def _unsupported_rule(rule: Manifest) -> str | None:
             *(match.get("headers") or ()),
             *(match.get("queryParams") or ()),
         ]
+        path = match.get("path") or {}
+        if path.get("type") != "RegularExpression" and not _PATH.fullmatch(path.get("value", "/")):
+            return f"`{path['value']}` is not a path"
         for condition in conditions:
             if condition.get("type") == "RegularExpression" and not _is_re2(condition["value"]):
                 return f"`{condition['value']}` is not a regular expression in RE2 syntax"

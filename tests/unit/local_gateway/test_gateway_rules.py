@@ -179,6 +179,9 @@ def test_redirects(redirect: dict[str, Any], expected: dict[str, Any]) -> None:
             "rules[0]: filters of a backendRef are not supported",
         ),
         ({"matches": [{"path": {"type": "RegularExpression", "value": "/v(?:1|2)/.+?"}}]}, None),
+        ({"matches": [{"path": {"type": "PathPrefix", "value": "/a?b"}}]}, "rules[0]: `/a?b` is not a path"),
+        ({"matches": [{"path": {"type": "Exact", "value": "a"}}]}, "rules[0]: `a` is not a path"),
+        ({"matches": [{"path": {"type": "Exact", "value": "/a%20b"}}]}, None),
     ],
 )
 def test_what_it_cannot_do_is_said(spec: dict[str, Any], problem: str | None) -> None:
