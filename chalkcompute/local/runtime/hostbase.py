@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class Interpreter:
         names = dict.fromkeys(("python", "python3", f"python{self.minor}"), self.executable)
         folder = self.prefix / "bin"
         for name in (*_PROGRAMS, f"pip{self.minor}"):
-            if (folder / name).exists():
+            if os.access(folder / name, os.X_OK):
                 names[name] = folder / name
         return names
 
@@ -138,7 +139,7 @@ class HostBase:
         return self._asked[executable]
 
     async def _interview(self, executable: Path) -> Interpreter | None:
-        if not executable.exists():
+        if not os.access(executable, os.X_OK):
             return None
         try:
             process = await asyncio.create_subprocess_exec(

@@ -137,6 +137,8 @@ class LocalRuntime:
             "cwd": spec.working_dir or "/",
         }
         if self._tier.namespaces:
+            # A fresh image lets pip install; what it writes here goes with the replica.
+            plan["env"] = {"PIP_BREAK_SYSTEM_PACKAGES": "1", **plan["env"]}
             return {**plan, **_inside(interpreter, spec.mounts, spec.pod, address)}
         return self._outside(plan, spec, interpreter, address, scratch)
 
