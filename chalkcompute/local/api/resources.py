@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 from chalkcompute.local.api.admission import admit_delete
 from chalkcompute.local.api.deletion import DeleteOptions, plan_deletion
-from chalkcompute.local.api.expiry import EventExpiry
 from chalkcompute.local.api.failures import not_found
 from chalkcompute.local.api.listing import ListQuery, Page, Selection, list_page
 from chalkcompute.local.api.store import Store, Subscription, clone
@@ -57,7 +56,6 @@ class ResourceApi:
         self.store = store
         self.now = now
         self._writer = Writer(store, now)
-        self._events = EventExpiry(store, now)
         for name in SYSTEM_NAMESPACES:
             if store.get("Namespace", "", name) is None:
                 body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
@@ -134,8 +132,6 @@ class ResourceApi:
 
     def post(self, kind: Kind, namespace: str, body: Manifest, options: WriteOptions) -> Written:
         """POST."""
-        if kind.kind == "Event":
-            self._events.sweep()
         return self._writer.create(kind, namespace, body, options)
 
     def put(self, kind: Kind, namespace: str, name: str, body: Manifest, options: WriteOptions) -> Written:

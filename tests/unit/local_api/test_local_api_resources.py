@@ -371,20 +371,3 @@ def test_changes_without_replay(api: ResourceApi) -> None:
         return ""
 
     assert asyncio.run(follow()) == "b"
-
-
-def test_events_go_after_an_hour(store: Store) -> None:
-    moments = [datetime(2026, 1, 1, hour, minute, tzinfo=UTC) for hour, minute in ((0, 0), (0, 30), (1, 20))]
-    clock = moments[0]
-    api = ResourceApi(store, now=lambda: clock)
-    for index, moment in enumerate(moments):
-        clock = moment
-        body = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": f"e{index}", "namespace": "default"},
-            "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
-            "lastTimestamp": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }
-        api.create(body, manager="test")
-    assert [event["metadata"]["name"] for event in api.list("Event")] == ["e1", "e2"]
