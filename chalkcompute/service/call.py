@@ -92,10 +92,11 @@ def send_call(
     import httpx
 
     url = join(web_url, call.path)
-    chosen = transport if transport is not None else _transport(httpx.URL(url), ca_pem)
+    context = _context(ca_pem)
+    chosen = transport if transport is not None else _loopback(httpx.URL(url), context)
     start = monotonic()
     pause = _FIRST_PAUSE
-    with httpx.Client(transport=chosen, timeout=call.timeout, verify=_context(ca_pem)) as client:
+    with httpx.Client(transport=chosen, timeout=call.timeout, verify=context) as client:
         while True:
             patience = call.cold_start_timeout
             try:
@@ -155,16 +156,16 @@ def _context(ca_pem: str | None) -> ssl.SSLContext:
     return context
 
 
-def _transport(url: httpx.URL, ca_pem: str | None) -> httpx.BaseTransport | None:
-    """For `*.localhost` a transport that goes to this machine; else None, httpx's own."""
+def _loopback(url: httpx.URL, context: ssl.SSLContext) -> httpx.BaseTransport | None:
+    """For `*.localhost` this machine, whatever a resolver or a proxy says (RFC 6761); else httpx's own."""
     import httpx
 
     if not (url.host == "localhost" or url.host.endswith(".localhost")):
         return None
-    inner = httpx.HTTPTransport(verify=_context(ca_pem))
+    inner = httpx.HTTPTransport(verify=context)
 
     class Loopback(httpx.BaseTransport):
-        """RFC 6761 reserves `.localhost` for the loopback address; not every resolver knows."""
+        """Connects to 127.0.0.1, with the Host header and the TLS server name of the URL."""
 
         def handle_request(self, request: httpx.Request) -> httpx.Response:
             here = httpx.Request(
