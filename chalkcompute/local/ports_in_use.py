@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import random
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +12,22 @@ from dataclasses import dataclass
 from chalkcompute.errors import LocalClusterError
 from chalkcompute.local.state import StateFolder, read_json, write_atomically
 
-__all__ = ["LOOPBACK", "PREFERRED", "ChosenPorts", "choose_ports", "is_free"]
+__all__ = ["LOOPBACK", "PREFERRED", "ChosenPorts", "PortLostError", "choose_ports", "is_free"]
 
 LOOPBACK = "127.0.0.1"
 
 PREFERRED = {"api_port": 16443, "https_port": 18443, "http_port": 18080}
 """Ports of a first start, by name."""
 
+# Where no system takes ports from for outgoing connections (Linux from 32768, macOS from 49152): a port
+# that is free now is then likely to be so at the next start.
+_OTHERS = range(20000, 32000)
+
 _WHAT = {"api_port": "API server", "https_port": "gateway (HTTPS)", "http_port": "gateway (HTTP)"}
+
+
+class PortLostError(LocalClusterError):
+    """A port was free when we looked and taken when we came to use it; look again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +128,10 @@ def _first_free(candidates: list[int | None], chosen: Mapping[str, int]) -> int:
     for port in candidates:
         if port is not None and port not in chosen.values() and _can_use(port):
             return port
-    while True:
-        with socket.socket() as probe:
-            probe.bind((LOOPBACK, 0))
-            port = int(probe.getsockname()[1])
-        if port not in chosen.values():
+    for port in random.sample(_OTHERS, len(_OTHERS)):
+        if port not in chosen.values() and _can_use(port):
             return port
+    raise LocalClusterError(f"no port between {_OTHERS.start} and {_OTHERS.stop} is free on {LOOPBACK}")
 
 
 def _can_use(port: int) -> bool:

@@ -49,7 +49,7 @@ async def run_gateway(
         ready: Called when both listeners are open.
 
     Raises:
-        LocalClusterError: Envoy refuses a listener (its port was taken between our look and its start).
+        PortLostError: Envoy cannot open a listener (its port was taken between our look and its start).
     """
     folder = state_dir / "run" / "gateway"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

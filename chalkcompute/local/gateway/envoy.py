@@ -21,6 +21,7 @@ from typing import Any
 
 from chalkcompute.errors import LocalClusterError
 from chalkcompute.local.gateway.resources import TYPE, file_source
+from chalkcompute.local.ports_in_use import PortLostError
 from chalkcompute.local.state import ProcessIdentity, identify, read_json, write_atomically
 
 __all__ = [
@@ -207,7 +208,7 @@ class EnvoyProcess:
         """Keep it running until cancelled; calls `started` each time it is ready, `ended` when it ends.
 
         Raises:
-            LocalClusterError: On its first start it cannot open a listener.
+            PortLostError: On its first start it cannot open a listener.
         """
         write_atomically(self._files.bootstrap, json.dumps(bootstrap(self._files.xds)))
         self._end_leftover()
@@ -234,7 +235,7 @@ class EnvoyProcess:
         if missing:
             message = f"envoy cannot open its listeners {', '.join(sorted(missing))}"
             if not self._served:
-                raise LocalClusterError(
+                raise PortLostError(
                     f"{message}: a port is taken", hint=f"see `{self._files.log}`, and choose other ports"
                 )
             _log.error("%s: see %s", message, self._files.log)

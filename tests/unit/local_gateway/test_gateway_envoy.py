@@ -28,6 +28,7 @@ from chalkcompute.local.gateway.envoy import EnvoyFiles, EnvoyProcess, check_bin
 from chalkcompute.local.gateway.objects import GatewayPorts, Objects
 from chalkcompute.local.gateway.translate import translate
 from chalkcompute.local.ports import Manifest
+from chalkcompute.local.ports_in_use import PortLostError
 from chalkcompute.local.state import ProcessIdentity, read_json
 from tests.unit.local_gateway.objects_of_a_cluster import (
     a_gateway,
@@ -274,7 +275,7 @@ def test_a_taken_port_is_an_error_and_leaves_no_process(tmp_path: Path) -> None:
         ports = GatewayPorts(https=holder.getsockname()[1], http=free_port())
         files.write(translate(Objects([a_gateway()]), ports, issued, files.folder).files)
         envoy = EnvoyProcess(find_binary(), envoy_files, ("http", "https"), concurrency=1)
-        with pytest.raises(LocalClusterError, match="https"):
+        with pytest.raises(PortLostError, match="https"):
             asyncio.run(envoy.run())
     assert not envoy_files.process.exists()
 

@@ -139,6 +139,26 @@ def test_two_ups_at_once_are_one(state: Path) -> None:
     assert len(statuses) == 2
 
 
+def test_two_clusters_at_once_share_nothing(tmp_path: Path) -> None:
+    """Both find the preferred ports free; whoever loses them looks again."""
+    states = [tmp_path / "one", tmp_path / "two"]
+    statuses: list[LocalStatus] = []
+    threads = [
+        threading.Thread(target=lambda path=path: statuses.append(lifecycle.up(path))) for path in states
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(statuses) == 2
+        ports = {port for s in statuses for port in (s.server, s.https_port, s.http_port)}
+        assert len(ports) == 6
+    finally:
+        for path in states:
+            lifecycle.down(path)
+
+
 def test_a_taken_port_is_named(state: Path) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
