@@ -35,10 +35,10 @@ def replicas_of(scale: Manifest) -> int:
     Raises:
         StatusError: 400 when it is no Scale, 422 for a negative count.
     """
-    spec = scale.get("spec") or {}
+    spec = {} if scale.get("spec") is None else scale["spec"]
     if scale.get("kind") != "Scale" or not isinstance(spec, dict):
-        raise bad_request(f"{scale.get('kind')} cannot be handled as a Scale")
-    replicas = spec.get("replicas") or 0
+        raise bad_request(f"{scale.get('kind')} cannot be handled as a Scale: it needs kind Scale and a spec")
+    replicas = 0 if spec.get("replicas") is None else spec["replicas"]
     if not isinstance(replicas, int) or isinstance(replicas, bool):
         raise bad_request(
             'Scale in version "v1" cannot be handled as a Scale: spec.replicas must be an integer'

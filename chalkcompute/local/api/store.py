@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NU
 
 
 def clone(value: Any) -> Any:
-    """A deep copy of JSON-like data (`copy.deepcopy` takes four times as long)."""
+    """A deep copy of JSON-like data: its own dicts and lists, the same scalars."""
     if isinstance(value, dict):
         return {k: clone(v) for k, v in value.items()}
     if isinstance(value, list):

@@ -161,7 +161,10 @@ class Writer:
         return Written(self._change(kind, live, applied, options, tracked=True))
 
     def _rescale(self, kind: Kind, live: Manifest, scale: Manifest, options: WriteOptions) -> Written:
-        name = (scale.get("metadata") or {}).get("name")
+        metadata = scale.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise failures.bad_request("Scale cannot be read: metadata must be an object")
+        name = metadata.get("name")
         if name != live["metadata"]["name"]:
             raise _other_name(str(name), live["metadata"]["name"])
         return Written(to_scale(self._change(kind, live, scaled(live, scale), options)))

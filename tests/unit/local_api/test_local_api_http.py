@@ -306,6 +306,10 @@ def test_scale(cluster: Cluster) -> None:
     assert cluster.call("GET", f"{path}/web").body["spec"]["replicas"] == 0
     negative = cluster.call("PATCH", f"{path}/web/scale", {"spec": {"replicas": -1}}, headers=MERGE)
     assert negative.status == 422
+    other = scale | {"metadata": {"name": "other"}}
+    for body in (other, scale | {"metadata": "web"}, scale | {"spec": []}, scale | {"kind": "Deployment"}):
+        assert cluster.call("PUT", f"{path}/web/scale", body).status == 400
+    assert cluster.call("PUT", f"{path}/web/scale", scale | {"spec": {"replicas": "3"}}).status == 400
 
 
 def test_access_reviews(cluster: Cluster) -> None:
