@@ -19,6 +19,7 @@ from chalkcompute.local.apimachinery.entries import (
 )
 from chalkcompute.local.apimachinery.fieldset import FieldSet, path_text
 from chalkcompute.local.apimachinery.kinds import Kind
+from chalkcompute.local.apimachinery.last_applied import KUBECTL, last_applied_fields, with_last_applied
 from chalkcompute.local.apimachinery.schema import Schema, field_schema
 from chalkcompute.local.apimachinery.status import Cause, StatusError
 from chalkcompute.local.apimachinery.typed import Comparison, compare, field_set, merge, named_parents, remove
@@ -52,6 +53,7 @@ _REPLICAS = ("f:spec", "f:replicas")
 _ALLOCATED = {
     "Service": (("f:spec", "f:clusterIPs"), ("f:spec", "f:ipFamilies"), ("f:spec", "f:ipFamilyPolicy"))
 }
+_CLUSTER_IP = ("f:spec", "f:clusterIP")  # an allocated address is nobody's
 _FIRST_MANAGER = Manager("before-first-apply", "Update", "", "")
 
 
@@ -88,6 +90,8 @@ def update(
     schema = field_schema(kind)
     difference = _difference(kind, schema, live, new, subresource)
     taken = difference.added | difference.modified
+    if kind.kind == "Service" and new.get("spec", {}).get("clusterIP") != "None":
+        taken -= {_CLUSTER_IP}
     previous = entries.pop(identity, None)
     entries, _ = _taken_from(entries, difference, taken)
     owned = (previous.fields - difference.removed if previous else frozenset()) | taken
@@ -146,12 +150,17 @@ def apply(
     merged = merged or {}
     difference = compare(schema, _bare(base), _bare(merged))
     entries, conflicts = _taken_from(entries, difference, difference.added | difference.modified)
+    if manager == KUBECTL and conflicts and not force:
+        mine = last_applied_fields(schema, base)
+        conflicts = {owner: left for owner, lost in conflicts.items() if (left := lost - mine)}
     if conflicts and not force:
         raise _conflict(conflicts)
     changed = bool(difference.added or difference.modified or difference.removed)
     out = _converted(kind, merged, where) if changed or live is None else base
     if owned_now := asked - _NEVER_OWNED:
         entries[identity] = Entry(owned_now, now if changed or live is None else (last.time if last else ""))
+    if manager == KUBECTL and live is not None:
+        out = with_last_applied(out, base, patch_obj)
     result = _with_entries(out, entries)
     return base if live is not None and _same_but_times(result, base) else result
 
