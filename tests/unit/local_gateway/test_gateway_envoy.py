@@ -235,6 +235,92 @@ def test_rules_a_client_sees(tmp_path: Path, backend: int) -> None:
     asyncio.run(scenario())
 
 
+def test_timeouts_a_client_sees(tmp_path: Path) -> None:
+    """A backend that takes the request and never answers."""
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def scenario() -> None:
+        silent = await asyncio.start_server(take, "127.0.0.1", 0)
+        piece = a_slice(an_endpoint("127.0.0.1"), port=silent.sockets[0].getsockname()[1])
+        rules = [
+            {
+                "matches": [{"path": {"type": "PathPrefix", "value": f"/{field}"}}],
+                "timeouts": {field: "100ms"},
+                "backendRefs": [{"name": "web", "port": 8000}],
+            }
+            for field in ("request", "backendRequest")
+        ]
+        async with silent, running_gateway(tmp_path, a_route(rules=rules), a_service(), piece) as gateway:
+            await gateway.eventually(504, path="/request")
+            await gateway.eventually(504, path="/backendRequest")
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_was_forwarded_is_not_sent_again(tmp_path: Path) -> None:
+    """A backend that reads the request and hangs up: it may have done what was asked."""
+    seen: list[bytes] = []
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readline())
+        writer.close()
+
+    async def scenario() -> None:
+        rude = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        piece = a_slice(an_endpoint("127.0.0.1"), port=rude.sockets[0].getsockname()[1])
+        async with rude, running_gateway(tmp_path, a_route(), a_service(), piece) as gateway:
+            while not seen:
+                await asyncio.to_thread(gateway.get, "/once")
+            assert (await asyncio.to_thread(gateway.get, "/twice"))[0] == 503
+
+    asyncio.run(scenario())
+    assert [line.split()[1] for line in seen] == [b"/once", b"/twice"]
+
+
+def test_a_replica_that_does_not_listen_is_passed_over(tmp_path: Path, backend: int) -> None:
+    piece = a_slice(an_endpoint("127.77.255.254"), an_endpoint("127.0.0.1"), port=backend)
+
+    async def scenario() -> None:
+        async with running_gateway(tmp_path, a_route(), a_service(), piece) as gateway:
+            await gateway.eventually(200)
+            answers = [(await asyncio.to_thread(gateway.get))[0] for _ in range(20)]
+            assert answers == [200] * 20
+
+    asyncio.run(scenario())
+
+
+def test_web_sockets_pass(tmp_path: Path) -> None:
+    """The upgrade of RFC 6455, and bytes both ways after it."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        writer.write(await reader.readexactly(4))
+        await writer.drain()
+        writer.close()
+
+    async def scenario() -> None:
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        piece = a_slice(an_endpoint("127.0.0.1"), port=server.sockets[0].getsockname()[1])
+        async with server, running_gateway(tmp_path, a_route(), a_service(), piece) as gateway:
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.ports.http)
+            writer.write(
+                b"GET / HTTP/1.1\r\nHost: dev-web.gw.localhost\r\nConnection: Upgrade\r\n"
+                b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n\r\n"
+            )
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 101"), head
+            writer.write(b"ping")
+            assert await reader.readexactly(4) == b"ping"
+            writer.close()
+            await writer.wait_closed()
+
+    asyncio.run(scenario())
+
+
 def test_it_starts_again_when_it_is_killed(tmp_path: Path, backend: int) -> None:
     piece = a_slice(an_endpoint("127.0.0.1"), port=backend)
 
