@@ -143,24 +143,15 @@ async def start_process(
         log = LogPipe(loop, log_path)
     except OSError as error:
         raise StartError(f"cannot open the log file `{log_path}`: {error}") from error
-    ours, theirs = socket.socketpair(socket.AF_UNIX, _control_type())
-    leash_reader, leash_writer = os.pipe()
-    status_reader, status_writer = os.pipe()
-    descriptors = {"control": theirs.fileno(), "leash": leash_reader, "status": status_writer}
     try:
-        init = _spawn({**plan, **descriptors}, log.writer, tuple(descriptors.values()))
+        init, ours, leash, status = _launch(plan, log.writer)
     except OSError as error:
-        _close(leash_writer, status_reader)
-        ours.close()
-        log.close_writer()
         log.close()
         raise StartError(f"cannot start the init of the replica: {error}") from error
     finally:
-        theirs.close()
-        _close(leash_reader, status_writer)
-    log.close_writer()
+        log.close_writer()
     replica = ProcessReplica(
-        init, control=ours, leash=leash_writer, log=log, memory_limit=memory_limit, on_exit=on_exit
+        init, control=ours, leash=leash, log=log, memory_limit=memory_limit, on_exit=on_exit
     )
     ours.setblocking(False)
     loop.add_reader(
@@ -172,7 +163,7 @@ async def start_process(
         lambda listener: on_listener(listener, replica._loopback_ports),
     )
     try:
-        failure = await _read_status(loop, status_reader)
+        failure = await _read_status(loop, status)
     except asyncio.CancelledError:
         await replica.stop(0)
         raise
@@ -180,6 +171,26 @@ async def start_process(
         await replica.stop(0)
         raise StartError(f"failed to start container: {failure['message']}", exit_code=failure["exit_code"])
     return replica
+
+
+def _launch(
+    plan: Mapping[str, Any], log_writer: int
+) -> tuple[subprocess.Popen[bytes], socket.socket, int, int]:
+    """Start the init; returns it with our ends of the control socket, the leash and the status pipe."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, _control_type())
+    leash_reader, leash_writer = os.pipe()
+    status_reader, status_writer = os.pipe()
+    descriptors = {"control": theirs.fileno(), "leash": leash_reader, "status": status_writer}
+    try:
+        init = _spawn({**plan, **descriptors}, log_writer, tuple(descriptors.values()))
+    except OSError:
+        ours.close()
+        _close(leash_writer, status_reader)
+        raise
+    finally:
+        theirs.close()
+        _close(leash_reader, status_writer)
+    return init, ours, leash_writer, status_reader
 
 
 def _control_type() -> socket.SocketKind:
