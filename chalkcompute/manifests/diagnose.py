@@ -42,7 +42,7 @@ _ORDER = (
 def diagnose(live: LiveGroup, now: datetime) -> Verdict | None:
     """What stands in the way of the group, most certain first; None when nothing was found."""
     if live.record.state == labels.STATE_DELETING:
-        return None
+        return _delete_interrupted(live, now)
     if (interrupted := _interrupted(live, now)) is not None:
         return interrupted
     progress = rollout(live)
@@ -98,6 +98,20 @@ def _interrupted(live: LiveGroup, now: datetime) -> Verdict | None:
         message=f"the deploy of revision {live.record.revision} was interrupted: {what}",
         evidence=(Evidence(kind="object", lines=(f"Deployment `{live.record.name}`: {what}",)),),
         next="deploy again: that finishes it",
+        terminal=True,
+    )
+
+
+def _delete_interrupted(live: LiveGroup, now: datetime) -> Verdict | None:
+    """A delete whose process died after it was announced and before the cluster was told."""
+    record = live.record
+    if record.removed_at is not None or record.operation is None or not record.operation.is_over(now):
+        return None
+    return Verdict(
+        cause=Cause.INTERRUPTED,
+        message=f"the delete of `{record.name}` was interrupted",
+        evidence=(Evidence(kind="object", lines=(f"begun by {record.operation.holder}",)),),
+        next="delete again: that finishes it",
         terminal=True,
     )
 

@@ -102,7 +102,7 @@ def _status(live: LiveGroup, progress: Rollout, verdict: Verdict | None) -> Stat
 
 
 def _message(status: Status, progress: Rollout, verdict: Verdict | None) -> str | None:
-    if verdict is not None and status is not Status.DELETING:
+    if verdict is not None:
         return verdict.message
     if status is Status.RUNNING:
         older = f"; {progress.old_ready} of an earlier revision" if progress.old_ready else ""

@@ -26,6 +26,7 @@ from chalkcompute.manifests.codec import (
     required_time,
 )
 from chalkcompute.manifests.placement import Gateway, Owner, Placement, Profile
+from chalkcompute.manifests.times import parse_time
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.types import Manifest, rfc3339
 
@@ -69,6 +70,7 @@ class Record:
         operation: Who is working on it, or None.
         uid: `metadata.uid`, None before it exists.
         resource_version: `metadata.resourceVersion`, None before it exists.
+        removed_at: `metadata.deletionTimestamp`: since then the cluster removes what it owns (UTC).
     """
 
     id: str
@@ -84,6 +86,7 @@ class Record:
     operation: Operation | None = None
     uid: str | None = None
     resource_version: str | None = None
+    removed_at: datetime | None = None
 
     @property
     def web_url(self) -> str:
@@ -150,6 +153,7 @@ class Record:
                 and Operation(operation["kind"], operation["holder"], required_time(operation["deadline"])),
                 uid=metadata.get("uid"),
                 resource_version=metadata.get("resourceVersion"),
+                removed_at=parse_time(metadata.get("deletionTimestamp")),
             )
 
 

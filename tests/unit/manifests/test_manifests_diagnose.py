@@ -528,6 +528,38 @@ def test_a_deploy_that_was_interrupted() -> None:
         assert f"revision {record.revision} was interrupted" in verdict.message
 
 
+def test_a_delete_that_was_interrupted() -> None:
+    record = a_record(state="deleting", operation=Operation("delete", "me@host:1", NOW))
+    info = observe(a_live(record=record), NOW)
+    assert info.status is Status.DELETING
+    assert info.verdict is not None
+    assert (info.verdict.cause, info.verdict.terminal) == (Cause.INTERRUPTED, True)
+    assert info.status_message == "the delete of `inference` was interrupted"
+
+
+def test_a_delete_that_the_cluster_finishes_is_not_interrupted() -> None:
+    over = Operation("delete", "me@host:1", NOW)
+    for record in (
+        a_record(state="deleting", operation=over, removed_at=NOW),
+        a_record(state="deleting", operation=operation(1)),
+        a_record(state="deleting"),
+    ):
+        assert diagnose(a_live(record=record), NOW) is None
+
+
+def test_an_update_that_finds_no_room_says_what_would_help() -> None:
+    old = [healthy(f"old-{n}", "old", "2026-11-23T11:00:00Z") for n in (1, 2)]
+    verdict = diagnose(bad_update(pods=[*old, pod("too-big")]), NOW)
+    assert verdict is not None
+    assert verdict.cause is Cause.UNSCHEDULABLE
+    assert "room for one replica more" in (verdict.next or "")
+
+
+def test_a_group_without_anything_yet_has_no_route_to_miss() -> None:
+    record = a_record(operation=operation(1))
+    assert diagnose(a_live(record=record, deployment=None, route=None), NOW) is None
+
+
 def test_a_deploy_that_goes_on_is_not_interrupted() -> None:
     record = a_record(revision=3, operation=operation(1))
     assert diagnose(a_live(record=record, deployment=None, route=None), NOW) is None

@@ -72,6 +72,21 @@ def test_the_record_of_a_group() -> None:
     assert not is_tombstone(manifest)
 
 
+def test_a_record_that_is_being_removed_says_since_when() -> None:
+    manifest = a_record().to_manifest()
+    assert Record.from_manifest(manifest).removed_at is None
+    manifest["metadata"]["deletionTimestamp"] = "2026-11-23T11:30:00Z"
+    assert Record.from_manifest(manifest).removed_at == NOW
+
+
+def test_selectors_tell_records_apart() -> None:
+    assert labels.records() == "chalk.ai/record=scaling-group"
+    assert labels.active_records() == "chalk.ai/record=scaling-group,chalk.ai/state!=deleted"
+    assert labels.records_named("a") == "chalk.ai/record=scaling-group,chalk.ai/scaling-group=a"
+    assert labels.revisions_of("u") == "chalk.ai/record=revision,chalk.ai/scaling-group-id=u"
+    assert labels.objects_of("u") == "chalk.ai/scaling-group-id=u"
+
+
 def test_a_record_before_it_exists_names_no_uid() -> None:
     record = a_record(uid=None, resource_version=None)
     assert {"uid", "resourceVersion"}.isdisjoint(record.to_manifest()["metadata"])

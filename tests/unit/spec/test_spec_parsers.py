@@ -190,6 +190,21 @@ def test_gpu_that_cannot_be(text: str) -> None:
     assert f"`{text}`" in caught.value.message
 
 
+def test_a_gpu_type_must_fit_a_label() -> None:
+    assert Gpu.parse("a" * 63 + ":1").type == "a" * 63
+    with pytest.raises(SpecError, match="63"):
+        Gpu.parse("a" * 64 + ":1")
+
+
+def test_an_environment_id_is_kept() -> None:
+    assert validate_environment_id("abc123") == "abc123"
+
+
+def test_bytes_of_what_is_no_memory() -> None:
+    with pytest.raises(SpecError):
+        memory_bytes("8gb")
+
+
 def test_gpu_type_alone_is_completed() -> None:
     with pytest.raises(SpecError) as caught:
         Gpu.parse("nvidia-l4")
