@@ -110,6 +110,7 @@ class _Deploy:
         self.reporter = reporter
         self.warnings = warnings
         self._id = world.new_id()
+        self._overtaken = False
 
     def run(self, *, update: bool, dry_run: bool) -> DeployResult:
         found = records.by_name(self.cluster, self.scope.namespace, self.spec.name)
@@ -125,6 +126,12 @@ class _Deploy:
             return self._result(plan)
         taken = self._take(found, plan)
         try:
+            if self._overtaken:
+                # Another deploy came between our look and the lease: what was live then is not now.
+                live, drifted = (
+                    self._live(self._render(taken.record), taken.record.id, exists=True),
+                    frozenset(),
+                )
             done = self._write(taken, live, drifted)
         except BaseException:
             # Best effort: without it the lease simply runs out, and the record still says unfinished.
@@ -192,6 +199,7 @@ class _Deploy:
         def edit(current: Record) -> Record:
             nonlocal final
             self._refuse(current, update=True)
+            self._overtaken = current.resource_version != found.resource_version
             final = self._plan(current)
             return final.record
 

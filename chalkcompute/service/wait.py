@@ -138,7 +138,7 @@ def _phase(live: LiveGroup, info: ScalingGroupInfo) -> tuple[str, str]:
     now = rollout(live)
     if now.complete:
         return "routing", said or "waiting for the gateway to accept the route"
-    if now.running:
+    if now.running or any(pod.restarts for pod in now.pods):
         return "starting", said or f"{now.ready} of {now.desired} replicas ready"
     if any(pod.waiting for pod in now.pods):
         return "pulling", said or f"pulling `{info.image}`"

@@ -378,3 +378,34 @@ def test_reads_that_are_forbidden_show(reconnect: Reconnect, spec: ScalingGroupS
 def test_a_kind_that_is_not_there_counts_as_absent(reconnect: Reconnect, spec: ScalingGroupSpec) -> None:
     client, _ = reconnect(fail={("get", "HTTPRoute"): ObjectNotFoundError("no such resource", status=404)})
     assert client.create_scaling_group(spec).action is Action.CREATED
+
+
+def test_a_deploy_that_was_overtaken_looks_again(
+    client: ChalkClient, cluster: ApiCluster, world: World, spec: ScalingGroupSpec
+) -> None:
+    """While we wait, another deploy changes the mode: the count it led to must not drop."""
+    client.create_scaling_group(replace(spec, min_replicas=5, max_replicas=5))
+    overtaking = replace(spec, min_replicas=6, max_replicas=6)
+
+    class Slow:
+        """Another deploy is through just before our first write."""
+
+        done = False
+
+        def __getattr__(self, verb: str) -> Any:
+            method = getattr(cluster, verb)
+
+            def call(*args: Any, **options: Any) -> Any:
+                if verb == "replace" and not self.done:
+                    self.done = True
+                    client.create_scaling_group(overtaking)
+                return method(*args, **options)
+
+            return call if callable(method) else method
+
+    slow = ChalkClient.over(Slow(), Settings(), world)
+    result = slow.create_scaling_group(replace(spec, min_replicas=2, max_replicas=10))
+    assert (result.action, result.previous_revision) == (Action.UPDATED, 2)
+    deployment = cluster.seen("Deployment", "web")
+    assert deployment is not None
+    assert deployment["spec"]["replicas"] == 6
