@@ -90,7 +90,7 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
 
 @pytest.fixture(scope="module")
 def web(kubectl: Kubectl) -> Kubectl:
-    assert "created" in kubectl("apply", "--server-side", "-f", "-", stdin=MANIFEST)
+    assert "serverside-applied" in kubectl("apply", "--server-side", "-f", "-", stdin=MANIFEST)
     assert "successfully rolled out" in kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     return kubectl
 

@@ -174,11 +174,12 @@ def test_reset_removes_everything(local: LocalCluster) -> None:
     assert local.groups() == []
 
 
-def test_a_state_folder_that_is_a_file_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_state_folder_that_cannot_be_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("not a folder")
     cluster = LocalCluster(tmp_path)
-    cluster.state.write_text("not a folder")
+    cluster.env["CHALK_LOCAL_HOME"] = str(cluster.state / "below")
     process = cluster.start("local", "up")
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 5
+    assert process.returncode == 5, err
     assert str(cluster.state) in err
     assert "Traceback" not in err
