@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +19,13 @@ from chalkcompute.local.runtime.notify import Supervisor
 from chalkcompute.local.runtime.plain import ADDRESS_VARIABLE, hooked_python, linked_programs
 from chalkcompute.local.runtime.probe import probe_machine
 from chalkcompute.local.runtime.process import ProcessReplica, start_process
-from chalkcompute.local.runtime.tiers import TIERS, Tier, choose_tier
+from chalkcompute.local.runtime.tiers import ONE_ADDRESS, TIERS, Tier, choose_tier
 
 __all__ = ["LocalRuntime", "create_runtime"]
 
 _PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+_FOLDER = "runtime"
+_SCRATCH = "replica-"
 _CLOSE_SECONDS = 1.0
 _DEFAULT_COMMAND = ("python3",)
 # Interpreters below these come with the layers of the sandbox.
@@ -35,10 +38,10 @@ def create_runtime(
     tier: str = "auto",
     environ: Mapping[str, str] | None = None,
 ) -> LocalRuntime:
-    """The runtime for this machine.
+    """The runtime for this machine. What an earlier one that was killed left in the folder is removed.
 
     Args:
-        state_dir: Folder for what replicas need on disk.
+        state_dir: Folder for what replicas need on disk; one runtime at a time.
         tier: `ns-root`, `ns-user`, `notify` or `plain`, or `auto` for the best that the machine allows.
         environ: Where PATH and HOME are looked up, for the interpreters of the host base.
 
@@ -50,6 +53,8 @@ def create_runtime(
     chosen = choose_tier(probe_machine()) if tier == "auto" else TIERS[tier]
     world = os.environ if environ is None else environ
     home = Path(world.get("HOME") or Path.home())
+    for leftover in (state_dir / _FOLDER).glob(f"{_SCRATCH}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     return LocalRuntime(state_dir, chosen, HostBase(search_path=world.get("PATH", ""), home=home))
 
 
@@ -57,7 +62,7 @@ class LocalRuntime:
     """Implements `ports.Runtime`."""
 
     def __init__(self, state_dir: Path, tier: Tier, host_base: HostBase) -> None:
-        self._folder = state_dir / "runtime"
+        self._folder = state_dir / _FOLDER
         self._tier = tier
         self._host_base = host_base
         self._addresses = AddressPool()
@@ -70,7 +75,7 @@ class LocalRuntime:
 
     @property
     def limitations(self) -> tuple[str, ...]:
-        return self._tier.limitations
+        return self._tier.limitations + (() if sys.platform == "linux" else (ONE_ADDRESS,))
 
     def assign_address(self, pod_uid: str, preferred: str | None = None) -> str:
         return self._addresses.assign(pod_uid, preferred)
@@ -120,7 +125,7 @@ class LocalRuntime:
 
     def _scratch(self) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="replica-", dir=self._folder))
+        return Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self._folder))
 
     def _plan(
         self, spec: ReplicaSpec, interpreter: Interpreter, address: str, scratch: Path

@@ -7,7 +7,7 @@ from typing import Literal
 
 from chalkcompute.local.runtime.probe import Capabilities
 
-__all__ = ["TIERS", "Tier", "choose_tier"]
+__all__ = ["ONE_ADDRESS", "TIERS", "Tier", "choose_tier"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,9 @@ TIERS: dict[str, Tier] = {
         ),
     )
 }
+
+
+ONE_ADDRESS = "This system has one loopback address: two replicas that listen on the same port collide"
 
 
 def choose_tier(capabilities: Capabilities) -> Tier:

@@ -41,6 +41,12 @@ def test_a_recorded_address_is_given_again() -> None:
     pool.close()
 
 
+def test_systems_with_one_loopback_address() -> None:
+    pool = AddressPool(platform="darwin")
+    assert [pool.assign("a"), pool.assign("b", "127.77.0.9")] == ["127.0.0.1", "127.0.0.1"]
+    pool.close()
+
+
 def sockaddr(host: str, port: int) -> bytes:
     if ":" in host:
         packed = socket.inet_pton(socket.AF_INET6, host)

@@ -64,6 +64,13 @@ def test_an_unknown_tier_is_refused(tmp_path: Path) -> None:
         create_runtime(tmp_path, tier="quantum")
 
 
+def test_leftovers_of_a_killed_daemon_are_removed(tmp_path: Path) -> None:
+    leftover = tmp_path / "runtime" / "replica-abc"
+    leftover.mkdir(parents=True)
+    create_runtime(tmp_path, tier="plain")
+    assert not leftover.exists()
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", "::"])
 def test_two_replicas_keep_the_same_port(
     tier: str, host: str, free_port: int, sandboxed: RunSandboxed
