@@ -6,13 +6,14 @@ Source: k8s.io/apiserver `registry/rest/delete.go`, `registry/generic/registry/s
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from chalkcompute.local.api.failures import bad_request, invalid, precondition_failed
 from chalkcompute.local.apimachinery.kinds import Kind
-from chalkcompute.local.apimachinery.status import Cause
+from chalkcompute.local.apimachinery.status import Cause, StatusError
 from chalkcompute.local.ports import Manifest
 
 __all__ = ["DeleteOptions", "Deletion", "plan_deletion", "timestamp", "vanishes"]
@@ -53,7 +54,12 @@ class DeleteOptions:
         Raises:
             StatusError: 400 for a value of the wrong type, 422 for an unknown policy.
         """
-        preconditions = body.get("preconditions") or {}
+        preconditions = {} if body.get("preconditions") is None else body["preconditions"]
+        dry_run = body.get("dryRun") or [value for value in [query.get("dryRun")] if value]
+        if not isinstance(preconditions, dict):
+            raise bad_request("DeleteOptions cannot be read: preconditions must be an object")
+        if not isinstance(dry_run, list) or any(value != "All" for value in dry_run):
+            raise _unsupported("dryRun", dry_run, "All")
         grace = body.get("gracePeriodSeconds", query.get("gracePeriodSeconds"))
         orphans = body.get("orphanDependents", query.get("orphanDependents"))
         propagation = body.get("propagationPolicy") or query.get("propagationPolicy") or ""
@@ -61,16 +67,8 @@ class DeleteOptions:
             grace_seconds = None if grace is None else int(grace)
         except (TypeError, ValueError) as exc:
             raise bad_request(f"invalid gracePeriodSeconds: {grace!r}") from exc
-        if propagation and propagation not in _GC_FINALIZER:
-            message = (
-                f'Unsupported value: "{propagation}": supported values: "Background", "Foreground", "Orphan"'
-            )
-            raise invalid(
-                "DeleteOptions",
-                "meta.k8s.io",
-                "",
-                Cause("propagationPolicy", message, "FieldValueNotSupported"),
-            )
+        if propagation and (not isinstance(propagation, str) or propagation not in _GC_FINALIZER):
+            raise _unsupported("propagationPolicy", propagation, "Background", "Foreground", "Orphan")
         if orphans is not None and not propagation:
             propagation = "Orphan" if orphans in (True, "true") else "Background"
         return cls(
@@ -78,8 +76,14 @@ class DeleteOptions:
             grace_seconds=grace_seconds,
             uid=preconditions.get("uid") or "",
             resource_version=preconditions.get("resourceVersion") or "",
-            dry_run="All" in (body.get("dryRun") or [query.get("dryRun")]),
+            dry_run=bool(dry_run),
         )
+
+
+def _unsupported(field: str, value: object, *supported: str) -> StatusError:
+    listed = ", ".join(f'"{word}"' for word in supported)
+    message = f"Unsupported value: {json.dumps(value)}: supported values: {listed}"
+    return invalid("DeleteOptions", "meta.k8s.io", "", Cause(field, message, "FieldValueNotSupported"))
 
 
 @dataclass(frozen=True, slots=True)

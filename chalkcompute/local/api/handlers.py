@@ -220,7 +220,9 @@ class ResourceHandler:
 
     async def _evict(self, request: web.BaseRequest, target: Target, kind: Kind) -> web.StreamResponse:
         body = parse_body(await request.read(), request.headers.get("Content-Type", ""), "Eviction")
-        options = (body or {}).get("deleteOptions") or {}
+        options = body.get("deleteOptions", {}) if isinstance(body, dict) else None
+        if not isinstance(options, dict):
+            raise failures.bad_request("the object provided is unrecognized (must be of type Eviction)")
         self._api.remove(
             kind, target.namespace, target.name, DeleteOptions.parse(options, dict(request.query))
         )

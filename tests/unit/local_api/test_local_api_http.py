@@ -203,8 +203,22 @@ def test_delete_options_are_checked(cluster: Cluster) -> None:
     assert cluster.call("DELETE", path, {"propagationPolicy": "Sideways"}).status == 422
     assert cluster.call("DELETE", path, {"gracePeriodSeconds": "soon"}).status == 400
     assert cluster.call("DELETE", path, {"preconditions": {"uid": "other"}}).status == 409
+    assert cluster.call("DELETE", path, {"propagationPolicy": ["Orphan"]}).status == 422
+    assert cluster.call("DELETE", path, {"preconditions": "uid"}).status == 400
+    assert cluster.call("DELETE", path, {"dryRun": ["Some"]}).status == 422
+    assert cluster.call("DELETE", path, []).status == 400
     assert cluster.call("DELETE", path, {"dryRun": ["All"]}).status == 200
     assert cluster.call("GET", path).status == 200
+
+
+def test_eviction_deletes_a_pod(cluster: Cluster) -> None:
+    body = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "app", "image": "i:1"}]}}
+    assert cluster.call("POST", f"{SPACE}/pods", body).status == 201
+    path = f"{SPACE}/pods/p/eviction"
+    assert cluster.call("POST", path, []).status == 400
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}}
+    assert cluster.call("POST", path, eviction).status == 201
+    assert cluster.call("GET", f"{SPACE}/pods/p").status == 404
 
 
 def test_bodies_in_yaml(cluster: Cluster) -> None:
