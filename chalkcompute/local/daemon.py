@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in _PORTS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int)
     arguments = parser.parse_args(argv)
-    folder = StateFolder(arguments.state)
+    folder = StateFolder(arguments.state.absolute())
     if arguments.report_fd is not None and os.fork() != 0:
         os._exit(0)  # the caller waits for this process only; the daemon is nobody's child
     os.chdir(folder.path)

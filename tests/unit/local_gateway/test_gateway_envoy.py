@@ -366,6 +366,23 @@ def test_a_taken_port_is_an_error_and_leaves_no_process(tmp_path: Path) -> None:
     assert not envoy_files.process.exists()
 
 
+@pytest.mark.parametrize(
+    ("program", "what"),
+    [
+        ("#!/bin/sh\nexit 3\n", r"does not start \(exit code 3\)"),
+        ("no program at all", "cannot be started"),
+    ],
+)
+def test_a_binary_that_does_not_run_is_an_error(tmp_path: Path, program: str, what: str) -> None:
+    (tmp_path / "xds").mkdir()
+    binary = tmp_path / "envoy"
+    binary.write_text(program)
+    binary.chmod(0o755)
+    envoy = EnvoyProcess(binary, EnvoyFiles(tmp_path, tmp_path / "envoy.log"), ())
+    with pytest.raises(LocalClusterError, match=what):
+        asyncio.run(envoy.run())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 def test_it_dies_with_a_killed_parent(tmp_path: Path) -> None:
     program = """
