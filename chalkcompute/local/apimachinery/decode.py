@@ -136,11 +136,10 @@ def _check_kind(kind: Kind, body: dict[str, Any]) -> None:
         if value is not None and not isinstance(value, str):
             problem = str(_mismatch(value, name, "string"))
             raise _bad(f"couldn't get version/kind; json parse error: {problem}")
-    if not given or not version:
-        missing = "Kind" if not given else "apiVersion"
-        if kind.custom or not given:
-            raise _bad(f"Object '{missing}' is missing in '{json.dumps(body, sort_keys=True)[:200]}'")
-        return
+    if kind.custom and not (given and version):
+        missing = "apiVersion" if given else "Kind"
+        raise _bad(f"Object '{missing}' is missing in '{json.dumps(body, sort_keys=True)[:200]}'")
+    given, version = given or kind.kind, version or kind.api_version
     accepted = {f"{kind.group}/{v}" if kind.group else v for v in kind.versions}
     if given != kind.kind or version not in accepted:
         short = str(version).rpartition("/")[2]

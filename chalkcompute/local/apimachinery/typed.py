@@ -73,6 +73,8 @@ def _compare(
     schema: Schema, old: Any, new: Any, path: Path, out: tuple[set[Path], set[Path], set[Path]]
 ) -> None:
     added, modified, removed = out
+    if old is not ABSENT and new is not ABSENT and type(old) is type(new) and old == new:
+        return
     if not _descends(schema, old, new):
         if old is ABSENT:
             added.add(path)

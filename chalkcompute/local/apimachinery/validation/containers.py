@@ -189,11 +189,8 @@ def _check_hook(hook: dict[str, Any], field: str, grace: int | None, problems: P
         return
     seconds = sleep.get("seconds", 0)
     if not 0 <= seconds <= grace:
-        why = (
-            f"must be non-negative and less than terminationGracePeriodSeconds ({grace}). "
-            "Enable AllowPodLifecycleSleepActionZeroValue feature gate for zero sleep."
-        )
-        problems.invalid(f"{field}.sleep" if field.endswith("postStart") else field, seconds, why)
+        why = f"must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+        problems.invalid(f"{field}.sleep", seconds, why)
 
 
 def _check_action(action: dict[str, Any], field: str, problems: Problems, also: tuple[str, ...] = ()) -> None:
