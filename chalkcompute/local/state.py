@@ -199,7 +199,8 @@ class StateFolder:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._require_ours()
-            self.path.chmod(0o700)
+            # Only ever tightened: a folder that its owner made read-only is an error, not ours to open up.
+            self.path.chmod(stat.S_IMODE(self.path.stat().st_mode) & 0o700)
             for folder in (self.ca, self.logs, self.run, self.pods, self.runtime):
                 folder.mkdir(mode=0o700, exist_ok=True)
             if not self.marker.exists():

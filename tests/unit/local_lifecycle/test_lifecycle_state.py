@@ -59,6 +59,17 @@ def test_only_its_owner_can_read_it(folder: StateFolder) -> None:
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
 
 
+def test_a_read_only_folder_stays_so(folder: StateFolder) -> None:
+    folder.path.chmod(0o500)
+    if os.geteuid() == 0:  # root may write all the same, but the mode is not ours to change
+        folder.prepare()
+    else:
+        with pytest.raises(LocalClusterError, match="cannot be used"):
+            folder.prepare()
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o500
+    folder.path.chmod(0o700)
+
+
 def test_a_file_in_its_place(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.write_text("mine")
