@@ -27,7 +27,7 @@ FOLLOW_INTERVAL = 0.2  # seconds between looks at a log that is followed
 def _home_option(command: F) -> F:
     return click.option(
         "--home",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=click.Path(path_type=Path),
         envvar="CHALK_LOCAL_HOME",
         callback=lambda ctx, param, value: None if value is None else value.expanduser(),
         help="State folder.  [default: ~/.chalk/local]",

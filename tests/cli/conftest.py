@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 
 import pytest
 from click.testing import CliRunner, Result
@@ -20,7 +21,19 @@ def client() -> MemoryClient:
 
 
 @pytest.fixture
-def invoke(client: MemoryClient, tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+def _logging_restored() -> Iterator[None]:
+    """`-v` turns the SDK's logging up for the whole process, as it should; here that is one test."""
+    logger = logging.getLogger("chalkcompute")
+    level, handlers = logger.level, logging.root.handlers[:]
+    yield
+    logger.setLevel(level)
+    logging.root.handlers[:] = handlers
+
+
+@pytest.fixture
+def invoke(
+    client: MemoryClient, tmp_path: object, monkeypatch: pytest.MonkeyPatch, _logging_restored: None
+) -> Invoke:
     """Run `chalk ARGS`; `code` is the exit code it must have."""
     monkeypatch.chdir(str(tmp_path))
 

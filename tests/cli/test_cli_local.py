@@ -60,6 +60,11 @@ def test_reset_leaves_a_folder_alone_that_is_not_its_own(invoke: Invoke, tmp_pat
     assert (theirs / "thesis.txt").exists()
 
 
+def test_a_state_folder_that_is_a_file_is_not_a_usage_error(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "nothing was removed" in invoke("local", "reset", f"--home={tmp_path}/file", code=5).stderr
+
+
 def test_logs(invoke: Invoke, tmp_path: Path) -> None:
     home = tmp_path / "state"
     assert "chalk local up" in invoke("local", "logs", f"--home={home}", code=3).stderr
