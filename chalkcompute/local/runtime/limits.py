@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ProcessUsage", "usage_of_tree"]
+__all__ = ["ProcessUsage", "proportional_memory", "usage_of_tree"]
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -39,6 +39,21 @@ def usage_of_tree(pid: int, *, proc: Path = Path("/proc")) -> ProcessUsage:
             ticks += sum(int(field) for field in fields[_CPU_FIELDS])
             pages += int(fields[_RSS_FIELD])
     return ProcessUsage(ticks / _TICKS_PER_SECOND, pages * _PAGE_BYTES)
+
+
+def proportional_memory(pid: int, *, proc: Path = Path("/proc")) -> int:
+    """Memory of a process and everything below it in bytes, pages that several share counted once.
+
+    Workers forked from one parent share most of their memory: the sum of what is resident counts it for
+    each of them. This is slower to read, so ask only when the sum is too much.
+    """
+    total = 0
+    for member in _tree(pid, proc):
+        with contextlib.suppress(OSError):  # it has just ended
+            for line in (proc / str(member) / "smaps_rollup").read_text(encoding="ascii").splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+    return total
 
 
 def _tree(pid: int, proc: Path) -> Iterator[int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chalkcompute.local.ports import ReplicaExit, StartError
-from chalkcompute.local.runtime.limits import ProcessUsage, usage_of_tree
+from chalkcompute.local.runtime.limits import ProcessUsage, proportional_memory, usage_of_tree
 from chalkcompute.local.runtime.output import LogPipe
 
 __all__ = ["ProcessReplica", "start_process"]
@@ -111,7 +111,7 @@ class ProcessReplica:
         """The soft limit: look every half second, and do what the kernel would."""
         while True:
             await asyncio.sleep(_MEMORY_POLL_SECONDS)
-            if self.usage()[1] > limit:
+            if self.usage()[1] > limit and proportional_memory(self._init.pid) > limit:
                 self._out_of_memory = True
                 self._order(b"K")
                 return

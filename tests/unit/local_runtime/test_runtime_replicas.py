@@ -293,6 +293,25 @@ def test_memory_limit(tier: str, sandboxed: RunSandboxed) -> None:
     assert sandboxed(tier, scenario) == (137, "OOMKilled")
 
 
+def test_memory_that_workers_share_counts_once(strongest_tier: str, sandboxed: RunSandboxed) -> None:
+    script = """
+import os, sys, time
+shared = b"x" * 50_000_000
+for _ in range(4):
+    if os.fork() == 0:
+        time.sleep(1.5); os._exit(0)
+while True:
+    try: os.wait()
+    except ChildProcessError: break
+"""
+
+    async def scenario(box: Sandbox) -> tuple[int, str]:
+        ended, _ = await box.run("python", "-c", script, memory_limit=100_000_000)
+        return ended.exit_code, ended.reason
+
+    assert sandboxed(strongest_tier, scenario) == (0, "Completed")
+
+
 PARENT = """
 import asyncio, sys
 from pathlib import Path
