@@ -25,7 +25,7 @@ def check_integer(field: str, value: object, low: int, high: int, *, meaning: st
     """A whole number within `low..high`; a bool is not one."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise SpecError(
-            f"`{field}` must be a whole number, not the {type(value).__name__} {quoted(value)}", field=field
+            f"`{field}` must be a whole number, not {type(value).__name__} {quoted(value)}", field=field
         )
     if not low <= value <= high:
         tail = f" ({meaning})" if meaning else ""
@@ -38,7 +38,12 @@ def check_text(field: str, value: object, *, what: str | None = None, private: b
     label = what or f"`{field}`"
     shown = "" if private else f" {quoted(value)}"
     if not isinstance(value, str):
-        raise SpecError(f"{label} must be text, not the {type(value).__name__}{shown}", field=field)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and not private
+        raise SpecError(
+            f"{label} must be text, not {type(value).__name__}{shown}",
+            field=field,
+            hint=f'write it in quotes: `"{value}"`' if number else None,
+        )
     if "\0" in value:
         raise SpecError(f"{label} has a NUL character in it, which no process can be given", field=field)
     if any("\ud800" <= c <= "\udfff" for c in value):
@@ -50,7 +55,7 @@ def check_string_map(field: str, value: object) -> Mapping[object, object]:
     """A mapping; its keys and values are the caller's to check."""
     if not isinstance(value, Mapping):
         raise SpecError(
-            f"`{field}` must be a mapping of names to values, not the {type(value).__name__} {quoted(value)}",
+            f"`{field}` must be a mapping of names to values, not {type(value).__name__} {quoted(value)}",
             field=field,
         )
     return value

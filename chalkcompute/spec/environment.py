@@ -49,7 +49,7 @@ def validate_entrypoint(entrypoint: object) -> tuple[str, ...]:
     """
     if isinstance(entrypoint, str | bytes) or not isinstance(entrypoint, Sequence):
         raise SpecError(
-            f"`entrypoint` must be a list of texts, not the {type(entrypoint).__name__} {quoted(entrypoint)}",
+            f"`entrypoint` must be a list of texts, not {type(entrypoint).__name__} {quoted(entrypoint)}",
             field="entrypoint",
             hint='write one item for each argument: `["python", "-m", "http.server"]`',
         )

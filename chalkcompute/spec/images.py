@@ -41,7 +41,7 @@ def validate_image(image: object) -> str:
             hint=f"did you mean `{text[scheme.end() :]}`",
         )
     match = _REFERENCE.fullmatch(text)
-    if match is None:
+    if match is None or _is_misspelt(match["repository"]):
         if _REFERENCE.fullmatch(_repository_lowered(text)):
             raise SpecError(
                 f"`image` {quoted(text)} has upper case in its repository, which no registry allows",
@@ -55,6 +55,12 @@ def validate_image(image: object) -> str:
             field="image",
         )
     return text
+
+
+def _is_misspelt(repository: str) -> bool:
+    """Whether upper case alone makes a registry of the first part: `MyOrg/app`, which nobody means."""
+    first, slash, _ = repository.partition("/")
+    return bool(slash) and first != first.lower() and not any(c in first for c in ".:")
 
 
 def _repository_lowered(text: str) -> str:

@@ -150,7 +150,7 @@ def _mapping(check: Callable[[object], dict[str, str]]) -> Callable[[object], Ma
 def _probe(value: object) -> object:
     if not isinstance(value, ReadinessProbe):
         raise SpecError(
-            f"`readiness_probe` must be a ReadinessProbe, not the {type(value).__name__} {quoted(value)}",
+            f"`readiness_probe` must be a ReadinessProbe, not {type(value).__name__} {quoted(value)}",
             field="readiness_probe",
             hint='write `ReadinessProbe.http("/health")`',
         )

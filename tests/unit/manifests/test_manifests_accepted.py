@@ -74,3 +74,25 @@ def test_every_record_is_accepted(spec: ScalingGroupSpec) -> None:
     live, warnings = decode(kind, manifest, "Strict")
     assert warnings == []
     validate_create(kind, prepare_create(kind, live))
+
+
+@PROPERTY
+@given(old=specs(), new=specs(), placement=placements())
+def test_an_update_leaves_nothing_of_the_spec_before(
+    old: ScalingGroupSpec, new: ScalingGroupSpec, placement: Placement
+) -> None:
+    old = dataclasses.replace(old, name=new.name)
+    before = {(kind.kind, obj["metadata"]["name"]): obj for kind, obj in served(render(old, placement))}
+    for kind, manifest in served(render(new, placement)):
+        earlier = before.get((kind.kind, manifest["metadata"]["name"]))
+        if earlier is None:
+            continue
+        live = prepare_create(kind, applied(kind, None, earlier))
+        updated = prepare_update(kind, applied(kind, live, manifest), live)
+        fresh = prepare_create(kind, applied(kind, None, manifest))
+        if kind.kind == "Deployment":
+            for obj in (updated, fresh):
+                # Left unset, it is what the server made of the first image's tag, and stays that.
+                del obj["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"]
+        assert updated["spec"] == fresh["spec"]
+        assert updated["metadata"]["labels"] == fresh["metadata"]["labels"]

@@ -379,6 +379,7 @@ def test_images_that_can_be(image: str) -> None:
         ("a b", "white space"),
         ("Python:3.12", "upper case"),
         ("ghcr.io/Org/app:v1", "upper case"),
+        ("MyOrg/app:v1", "upper case"),
         ("https://ghcr.io/a", "scheme"),
         ("a:", "not an image reference"),
         ("a@sha256:12", "not an image reference"),

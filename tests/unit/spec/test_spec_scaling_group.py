@@ -90,6 +90,13 @@ def test_what_cannot_be_names_its_field(field: str, value: object) -> None:
     assert isinstance(caught.value, ValueError)
 
 
+@pytest.mark.parametrize(("field", "value"), [("cpu", 4), ("memory", 8), ("gpu", 1), ("cpu", 0.5)])
+def test_a_number_for_a_text_is_to_be_quoted(field: str, value: float) -> None:
+    with pytest.raises(SpecError) as caught:
+        a_spec(**{field: value})
+    assert caught.value.hint == f'write it in quotes: `"{value}"`'
+
+
 def test_more_at_least_than_at_most() -> None:
     with pytest.raises(SpecError, match="`min_replicas` 3 is more than `max_replicas` 2") as caught:
         a_spec(min_replicas=3, max_replicas=2)
