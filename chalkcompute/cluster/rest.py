@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -190,12 +191,13 @@ class RestCluster:
             query.append(("resourceVersion", resource_version))
         about = _about("watch", kind, None, namespace)
         request = Request("GET", kind_named(kind).path(None, namespace), tuple(query), about=about)
-        for line in self._transport.lines(request, read_timeout=seconds + 5.0):
-            event = json.loads(line)
-            obj = event.get("object") or {}
-            if event.get("type") == "ERROR":
-                raise api_error(int(obj.get("code") or 500), json.dumps(obj), request=about)
-            yield WatchEvent(str(event.get("type")), obj)
+        with contextlib.closing(self._transport.lines(request, read_timeout=seconds + 5.0)) as lines:
+            for line in lines:
+                event = json.loads(line)
+                obj = event.get("object") or {}
+                if event.get("type") == "ERROR":
+                    raise api_error(int(obj.get("code") or 500), json.dumps(obj), request=about)
+                yield WatchEvent(str(event.get("type")), obj)
 
     def logs(
         self,

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -80,7 +80,7 @@ class Transport(Protocol):
         """One request, one whole answer."""
         ...
 
-    def lines(self, request: Request, *, read_timeout: float) -> Iterator[bytes]:
+    def lines(self, request: Request, *, read_timeout: float) -> Generator[bytes, None, None]:
         """The lines of an answer as they arrive; ends when nothing comes for `read_timeout` seconds."""
         ...
 
@@ -102,13 +102,18 @@ class OfficialTransport:
         """URL of the API server."""
         return self._connection.server
 
+    def close(self) -> None:
+        """Close the connections that are kept for reuse; the next request opens new ones."""
+        if self._client is not None:
+            self._client.client.rest_client.pool_manager.clear()
+
     def send(self, request: Request) -> Response:
         """One request, one whole answer."""
         raw = self._exchange(request, (_CONNECT_SECONDS, _READ_SECONDS))
         headers = raw.headers.getlist("Warning") if hasattr(raw.headers, "getlist") else []
         return Response(raw.status, raw.data, _warnings(headers))
 
-    def lines(self, request: Request, *, read_timeout: float) -> Iterator[bytes]:
+    def lines(self, request: Request, *, read_timeout: float) -> Generator[bytes, None, None]:
         """The lines of an answer as they arrive."""
         import urllib3
 

@@ -1,7 +1,7 @@
 """`RestCluster` turns its verbs into requests and answers into values."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -28,7 +28,7 @@ class Script:
             raise answer
         return answer if isinstance(answer, Response) else Response(200, json.dumps(answer).encode())
 
-    def lines(self, request: Request, *, read_timeout: float) -> Iterator[bytes]:
+    def lines(self, request: Request, *, read_timeout: float) -> Generator[bytes, None, None]:
         self.asked.append(request)
         yield from (json.dumps(answer).encode() for answer in self.answers)
 
