@@ -141,11 +141,7 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
     Raises:
         LocalClusterError: A part cannot start.
     """
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # a terminal that closes is no reason to end
+    stopping = _stop_signals()
     folder, now = settings.folder, utc_now()
     binary = find_binary()
     ports = choose_ports(folder, settings.ports)
@@ -167,28 +163,39 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         write_kubeconfig(folder, kubeconfig(CONTEXT, url, authority.pem, token))
         facts = _facts(ports, runtime, url, now)
         _announce(folder, facts, ready=False)
-        serving = asyncio.Event()
-        node = this_machine()
-        gateway = run_gateway(
-            api,
-            state_dir=folder.path,
-            https_port=ports.https,
-            http_port=ports.http,
-            envoy_binary=binary,
-            authority=authority,
-            domain=DOMAIN,
-            log_path=folder.logs / "envoy.log",
-            ready=serving.set,
-        )
 
         def announce() -> None:
             _announce(folder, facts, ready=True)
             _log.info("ready: API server %s, gateway on %d and %d", url, ports.https, ports.http)
             ready()
 
+        serving = asyncio.Event()
         await _until_stopped(
             stopping,
-            run_controllers(api, node=node, clock=utc_now),
+            _run_node(api, runtime, folder, logs),
+            _run_gateway(api, folder, ports, binary, authority, serving),
+            _renew(tls, folder, authority),
+            _call_when_ready(api, serving, announce),
+        )
+        _log.info("stopping")
+
+
+def _stop_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # a terminal that closes is no reason to end
+    return stopping
+
+
+async def _run_node(api: Api, runtime: Runtime, folder: StateFolder, logs: LogStore) -> None:
+    """The control plane's controllers, and this machine as its node."""
+    node = this_machine()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_controllers(api, node=node, clock=utc_now))
+        group.create_task(
             run_kubelet(
                 api,
                 runtime,
@@ -196,12 +203,29 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
                 logs_dir=folder.pod_logs,
                 pods_dir=folder.pods,
                 logs=logs,
-            ),
-            gateway,
-            _renew(tls, folder, authority),
-            _call_when_ready(api, serving, announce),
+            )
         )
-        _log.info("stopping")
+
+
+def _run_gateway(
+    api: Api,
+    folder: StateFolder,
+    ports: ChosenPorts,
+    binary: Path,
+    authority: Authority,
+    serving: asyncio.Event,
+) -> Coroutine[Any, Any, None]:
+    return run_gateway(
+        api,
+        state_dir=folder.path,
+        https_port=ports.https,
+        http_port=ports.http,
+        envoy_binary=binary,
+        authority=authority,
+        domain=DOMAIN,
+        log_path=folder.logs / "envoy.log",
+        ready=serving.set,
+    )
 
 
 async def _until_stopped(stopping: asyncio.Event, *parts: Coroutine[Any, Any, None]) -> None:

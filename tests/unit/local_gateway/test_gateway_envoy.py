@@ -171,7 +171,7 @@ def test_statuses_a_client_sees(tmp_path: Path, backend: int) -> None:
     asyncio.run(scenario())
 
 
-def test_rules_a_client_sees(tmp_path: Path, backend: int) -> None:
+def rules_of_every_sort() -> list[dict[str, Any]]:
     refs = [{"name": "web", "port": 8000}]
 
     def rule(path: str, kind: str = "PathPrefix", **rest: Any) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def test_rules_a_client_sees(tmp_path: Path, backend: int) -> None:
         path = {"type": "ReplacePrefixMatch", "replacePrefixMatch": replacement}
         return [{"type": "URLRewrite", "urlRewrite": {"hostname": "inner", "path": path}}]
 
-    rules = [
+    return [
         rule("/foo"),
         rule("/exact", "Exact"),
         rule("/v[0-9]+/.*", "RegularExpression"),
@@ -204,10 +204,15 @@ def test_rules_a_client_sees(tmp_path: Path, backend: int) -> None:
         },
         {"matches": [{"queryParams": [{"name": "q", "value": "1"}]}], "backendRefs": refs},
     ]
+
+
+def test_rules_a_client_sees(tmp_path: Path, backend: int) -> None:
     piece = a_slice(an_endpoint("127.0.0.1"), port=backend)
 
     async def scenario() -> None:
-        async with running_gateway(tmp_path, a_route(rules=rules), a_service(), piece) as gateway:
+        async with running_gateway(
+            tmp_path, a_route(rules=rules_of_every_sort()), a_service(), piece
+        ) as gateway:
             await gateway.eventually(200, path="/foo")
             for path, status in {
                 "/foo/": 200,
