@@ -19,7 +19,7 @@ else:
     import kernel
 
 # What an image would bring along. The rest of the host (/root, /home, /tmp, data folders) stays outside.
-_LAYERS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var")
+_LAYERS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var", "nix", "gnu")
 _EMPTY = ("proc", "sys", "dev", "run", "root", "home", "mnt", "media", "srv", ".old")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 

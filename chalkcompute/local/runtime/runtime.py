@@ -29,7 +29,9 @@ _SCRATCH = "replica-"
 _CLOSE_SECONDS = 1.0
 _DEFAULT_COMMAND = ("python3",)
 # Interpreters below these come with the layers of the sandbox.
-_LAYERED = ("/usr/", "/opt/", "/var/", "/lib/", "/bin/")
+_LAYERED = ("/usr/", "/opt/", "/var/", "/lib/", "/bin/", "/nix/", "/gnu/")
+# What lives here needs its neighbours, too.
+_TOGETHER = ("/home/linuxbrew/.linuxbrew",)
 
 
 def create_runtime(
@@ -188,9 +190,7 @@ def _inside(
     """What the mount namespace of a replica holds beside the layers."""
     links = {f"/usr/local/bin/{name}": str(program) for name, program in interpreter.programs().items()}
     return {
-        "trees": []
-        if str(interpreter.prefix).startswith(_LAYERED) or interpreter.prefix == Path("/usr")
-        else [str(interpreter.prefix)],
+        "trees": _trees(interpreter.prefix),
         "links": {path: target for path, target in links.items() if path != target},
         "files": {
             "/etc/hostname": f"{hostname}\n",
@@ -203,6 +203,14 @@ def _inside(
             for mount in mounts
         ],
     }
+
+
+def _trees(prefix: Path) -> list[str]:
+    """Folders of the host that an interpreter needs beside the layers of the sandbox."""
+    for folder in _TOGETHER:
+        if prefix.is_relative_to(folder):
+            return [folder]
+    return [] if f"{prefix}/".startswith(_LAYERED) else [str(prefix)]
 
 
 def _resolver(path: Path) -> dict[str, str]:
