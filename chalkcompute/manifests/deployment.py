@@ -6,6 +6,7 @@ from chalkcompute.manifests import labels
 from chalkcompute.manifests.literals import literal
 from chalkcompute.manifests.placement import Placement, Profile
 from chalkcompute.spec import Gpu, ScalingGroupSpec
+from chalkcompute.spec.images import tag_moves
 from chalkcompute.spec.probes import ReadinessProbe
 from chalkcompute.types import Manifest
 
@@ -81,6 +82,8 @@ def _container(spec: ScalingGroupSpec, gpu: Gpu | None, profile: Profile) -> Man
     container: Manifest = {
         "name": CONTAINER,
         "image": spec.image,
+        # The server's own default, said: defaulted once, it would stay when the tag changes.
+        "imagePullPolicy": "Always" if tag_moves(spec.image) else "IfNotPresent",
         "ports": [{"name": PORT_NAME, "containerPort": spec.port, "protocol": "TCP"}],
         "resources": _resources(spec, gpu, profile),
         "readinessProbe": _readiness(spec.readiness_probe or ReadinessProbe.tcp(), spec.port),

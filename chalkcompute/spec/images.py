@@ -7,7 +7,7 @@ import re
 from chalkcompute.errors import SpecError
 from chalkcompute.spec.checks import check_text, quoted
 
-__all__ = ["validate_image"]
+__all__ = ["tag_moves", "validate_image"]
 
 _REPOSITORY_MAX = 255
 
@@ -55,6 +55,12 @@ def validate_image(image: object) -> str:
             field="image",
         )
     return text
+
+
+def tag_moves(image: str) -> bool:
+    """Whether a reference names what its repository calls `latest`, so that each pull may bring another image."""
+    match = _REFERENCE.fullmatch(image)
+    return match is not None and match["digest"] is None and match["tag"] in (None, "latest")
 
 
 def _is_misspelt(repository: str) -> bool:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from chalkcompute import probes
 from chalkcompute.errors import SpecError
 from chalkcompute.spec import ScalingGroupSpec
+from chalkcompute.spec.images import tag_moves
 from chalkcompute.spec.probes import ReadinessProbe
 from tests.unit.manifests.manifests_builders import a_spec, specs
 
@@ -192,3 +193,19 @@ def test_probes_that_cannot_be(make: Any, said: str) -> None:
         make()
     assert said in caught.value.message
     assert caught.value.field == "readiness_probe"
+
+
+@pytest.mark.parametrize(
+    ("image", "moves"),
+    [
+        ("python", True),
+        ("python:latest", True),
+        ("localhost:5000/app", True),
+        ("python:3.12", False),
+        ("localhost:5000/app:v1", False),
+        ("python@sha256:" + "a" * 64, False),
+        ("python:latest@sha256:" + "a" * 64, False),
+    ],
+)
+def test_which_tags_move(image: str, moves: bool) -> None:
+    assert tag_moves(image) is moves
