@@ -30,7 +30,7 @@ demo: .venv/.installed
 	@sh scripts/demo.sh
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 3 $(ARGS)
 
 check: .venv/.installed-dev
 	$(BIN)/ruff format --check .

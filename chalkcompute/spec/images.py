@@ -58,7 +58,7 @@ def validate_image(image: object) -> str:
 
 
 def tag_moves(image: str) -> bool:
-    """Whether a reference names what its repository calls `latest`, so that each pull may bring another image."""
+    """Whether a reference means `latest`, so that each pull may bring another image."""
     match = _REFERENCE.fullmatch(image)
     return match is not None and match["digest"] is None and match["tag"] in (None, "latest")
 
