@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,19 +73,21 @@ REVISION_ANNOTATION = "chalk.ai/revision"
 OUTCOME_ANNOTATION = "chalk.ai/outcome"
 POST_MORTEM_ANNOTATION = "chalk.ai/post-mortem"
 
+_LIKE_DERIVED = re.compile(r"-r[0-9]+$|^hist-")
+
 
 def record_name(name: str) -> str:
-    """ConfigMap of the record of a group, which owns all its objects."""
-    return f"chalk-sg-{name}"
+    """ConfigMap of the record of a group, which owns all its objects: `chalk-sg-<name>`.
+
+    A group may itself be called `deepseek-r1`, as revision 1 of `deepseek` is, or `hist-…`, as tombstones
+    are: its record is `chalk-sg.<name>`, with the `.` that no group's name can have.
+    """
+    return f"chalk-sg{'.' if _LIKE_DERIVED.search(name) else '-'}{name}"
 
 
 def revision_name(name: str, revision: int) -> str:
-    """ConfigMap of one revision.
-
-    A group may itself be called `x-r2`, whose record then has the name of revision 2 of `x`; the `.`
-    that ConfigMap names may have and group names may not keeps the two apart.
-    """
-    return f"chalk-sg-{name}.r{revision}"
+    """ConfigMap of one revision."""
+    return f"chalk-sg-{name}-r{revision}"
 
 
 def tombstone_name(group_id: str) -> str:

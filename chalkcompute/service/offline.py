@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.manifests import render
 from chalkcompute.manifests.placement import Gateway, Placement
@@ -12,10 +14,9 @@ from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.spec.names import validate_environment_id
 from chalkcompute.types import Manifest
 
-__all__ = ["OFFLINE_ID", "render_offline", "render_online"]
+__all__ = ["render_offline", "render_online"]
 
-OFFLINE_ID = "00000000-0000-0000-0000-000000000000"
-"""Stands for the id that a group gets when it is created: `manifests` must give the same text twice."""
+_IDS = uuid.uuid5(uuid.NAMESPACE_DNS, "scaling-group.chalk.ai")
 
 
 def render_offline(scope: Scope, spec: ScalingGroupSpec) -> tuple[Manifest, ...] | None:
@@ -23,10 +24,11 @@ def render_offline(scope: Scope, spec: ScalingGroupSpec) -> tuple[Manifest, ...]
     if scope.environment is None or scope.gateway is None or scope.gateway_domain is None:
         return None
     namespace, name = scope.gateway
+    environment = validate_environment_id(scope.environment)
     placement = Placement(
         namespace=scope.namespace,
-        environment=validate_environment_id(scope.environment),
-        group_id=OFFLINE_ID,
+        environment=environment,
+        group_id=_stable_id(scope.namespace, environment, spec.name),
         revision=1,
         gateway=Gateway(
             name=name,
@@ -48,10 +50,21 @@ def render_online(cluster: Cluster, scope: Scope, spec: ScalingGroupSpec) -> tup
     placement = Placement(
         namespace=scope.namespace,
         environment=place.environment,
-        group_id=record.id if record is not None else OFFLINE_ID,
+        group_id=record.id
+        if record is not None
+        else _stable_id(scope.namespace, place.environment, spec.name),
         revision=record.revision + 1 if record is not None else 1,
         gateway=place.gateway,
         owner=None,
         profile=scope.profile,
     )
     return render(spec, placement)
+
+
+def _stable_id(namespace: str, environment: str, name: str) -> str:
+    """Stands for the id that a group gets when it is created.
+
+    The same every time, so that `manifests` gives the same text twice, and another for every group: it is
+    what the Deployment and the Service select pods by.
+    """
+    return str(uuid.uuid5(_IDS, f"{namespace}/{environment}/{name}"))

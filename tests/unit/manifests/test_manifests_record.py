@@ -114,8 +114,24 @@ def test_a_revision_round_trips() -> None:
     }
 
 
-def test_no_revision_has_the_name_of_a_record() -> None:
-    assert labels.revision_name("deepseek", 1) != labels.record_name("deepseek-r1")
+@given(
+    names=st.lists(
+        st.from_regex(r"[a-c](-r[0-9])?(-r[0-9])?|hist-[ab]", fullmatch=True), min_size=2, unique=True
+    ),
+    numbers=st.sets(st.integers(1, 3)),
+)
+def test_what_is_kept_of_different_groups_has_different_names(names: list[str], numbers: set[int]) -> None:
+    records = [labels.record_name(name) for name in names]
+    revisions = [labels.revision_name(name, number) for name in names for number in sorted(numbers)]
+    tombstones = [labels.tombstone_name(group_id) for group_id in ("a", "b")]
+    kept = records + revisions + tombstones
+    assert len(set(kept)) == len(kept)
+
+
+def test_the_record_of_an_ordinary_name() -> None:
+    assert labels.record_name("inference") == "chalk-sg-inference"
+    assert labels.revision_name("inference", 3) == "chalk-sg-inference-r3"
+    assert labels.record_name("deepseek-r1") == "chalk-sg.deepseek-r1"
 
 
 def test_a_tombstone_round_trips_with_its_history() -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 OBJECTS = [
     "ConfigMap/chalk-sg-web",
-    "ConfigMap/chalk-sg-web.r1",
+    "ConfigMap/chalk-sg-web-r1",
     "Deployment/web",
     "HTTPRoute/web",
     "Service/web",
@@ -84,7 +84,7 @@ def test_another_spec_is_a_new_revision(
     deployment = cluster.seen("Deployment", "web")
     assert deployment is not None
     assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "nginx:2"
-    assert "ConfigMap/chalk-sg-web.r2" in cluster.everything()
+    assert "ConfigMap/chalk-sg-web-r2" in cluster.everything()
 
 
 def test_only_the_newest_twenty_revisions_are_kept(

@@ -33,7 +33,7 @@ def test_delete_leaves_nothing_but_history(
     assert (result.id, result.name) == (made.id, "web")
     assert sorted(result.removed) == [
         "ConfigMap/chalk-sg-web",
-        "ConfigMap/chalk-sg-web.r1",
+        "ConfigMap/chalk-sg-web-r1",
         "Deployment/web",
         "HTTPRoute/web",
         "Service/web",
