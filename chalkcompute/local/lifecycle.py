@@ -165,9 +165,8 @@ def up(
     """
     _require_installed()
     folder = StateFolder(state_folder(state_dir, environ=environ))
-    folder.prepare()
     wanted = {"api_port": api_port, "https_port": https_port, "http_port": http_port}
-    with folder.starting(timeout):
+    with _prepared(folder, timeout):
         running = folder.running()
         if running is not None and not running.get("ready"):
             _stop(folder, running, 10.0)  # whoever started it gave up on it
@@ -183,7 +182,7 @@ def up(
                     raise LocalClusterError(str(report.get("error")), hint=report.get("hint"))
             running = folder.running()
             if running is None:
-                raise _died(folder)
+                raise _failed(folder, "'s daemon ended while starting")
         else:
             _require_same_ports(running, wanted)
         return _status(folder, running)
@@ -232,16 +231,25 @@ def reset(
         running = folder.running()
         if running is not None:
             _stop(folder, running, timeout)
-        folder.remove()
+        if folder.path.exists():  # else another `reset` was first
+            folder.remove()
     return True
+
+
+@contextlib.contextmanager
+def _prepared(folder: StateFolder, timeout: float) -> Iterator[None]:
+    """The lock of the folder, made if need be; once more when a `reset` removed it meanwhile."""
+    while True:
+        folder.prepare()
+        with folder.starting(timeout) as there:
+            if there:
+                yield
+                return
 
 
 @contextlib.contextmanager
 def _turn(folder: StateFolder, timeout: float) -> Iterator[None]:
     """The lock of the folder, where there is one to lock."""
-    if not folder.run.is_dir():
-        yield
-        return
     try:
         with folder.starting(timeout):
             yield
@@ -319,8 +327,8 @@ def _start(
         running = folder.running()
         if running is not None:
             _stop(folder, running, 5.0)
-            raise _late(folder, timeout)
-        raise _died(folder)
+            raise _failed(folder, f" was not ready within {timeout:.0f} s and was stopped")
+        raise _failed(folder, "'s daemon ended while starting")
     return report
 
 
@@ -355,17 +363,9 @@ def _stop(folder: StateFolder, running: Mapping[str, Any], timeout: float) -> No
     folder.daemon.unlink(missing_ok=True)
 
 
-def _died(folder: StateFolder) -> LocalClusterError:
+def _failed(folder: StateFolder, what: str) -> LocalClusterError:
     return LocalClusterError(
-        "the local cluster's daemon ended while starting" + _log_tail(folder),
-        hint=f"the whole log is `{folder.daemon_log}`",
-    )
-
-
-def _late(folder: StateFolder, timeout: float) -> LocalClusterError:
-    return LocalClusterError(
-        f"the local cluster was not ready within {timeout:.0f} s and was stopped" + _log_tail(folder),
-        hint=f"the whole log is `{folder.daemon_log}`",
+        f"the local cluster{what}{_log_tail(folder)}", hint=f"the whole log is `{folder.daemon_log}`"
     )
 
 

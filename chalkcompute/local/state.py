@@ -198,31 +198,37 @@ class StateFolder:
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._require_ours()
+            self._mark()
             # Only ever tightened: a folder that its owner made read-only is an error, not ours to open up.
             self.path.chmod(stat.S_IMODE(self.path.stat().st_mode) & 0o700)
             for folder in (self.ca, self.logs, self.run, self.pods, self.runtime):
                 folder.mkdir(mode=0o700, exist_ok=True)
-            if not self.marker.exists():
-                write_atomically(self.marker, json.dumps({"kind": "chalk local cluster", "layout": 1}))
             # A full disk is found here, and named; another `up` may be doing the same just now.
             write_atomically(self.run / "probe", b"\0" * 65536)
             (self.run / "probe").unlink(missing_ok=True)
         except OSError as error:
             raise self._unusable(error) from error
 
-    def _require_ours(self) -> None:
+    def _mark(self) -> None:
+        """Make the folder ours, if it is empty.
+
+        The marker is the first thing in it, in its place at once: of several `up` at a time, each finds the
+        folder empty or marked, never half of both.
+        """
         owner = self.path.stat().st_uid
         if owner != os.geteuid():
             raise LocalClusterError(
                 f"the state folder `{self.path}` belongs to user id {owner}, not to you ({os.geteuid()})",
                 hint="run as that user, or choose another folder with CHALK_LOCAL_HOME",
             )
-        if not self.marker.exists() and any(self.path.iterdir()):
+        # In this order: what another `up` puts here comes after its marker.
+        if any(self.path.iterdir()) and not self.marker.exists():
             raise LocalClusterError(
                 f"the folder `{self.path}` holds things that are not of a local cluster",
                 hint="choose an empty or new folder with CHALK_LOCAL_HOME",
             )
+        with contextlib.suppress(FileExistsError), self.marker.open("x") as file:
+            json.dump({"kind": "chalk local cluster", "layout": 1}, file)
 
     def _unusable(self, error: OSError) -> LocalClusterError:
         return LocalClusterError(
@@ -245,31 +251,41 @@ class StateFolder:
         write_atomically(self.daemon, json.dumps({**asdict(identity), **facts}))
 
     @contextlib.contextmanager
-    def starting(self, timeout: float) -> Iterator[None]:
+    def starting(self, timeout: float) -> Iterator[bool]:
         """Hold the lock that makes `up`, `down` and `reset` take turns.
+
+        Gives False when a `reset` has removed the folder meanwhile: the lock is then of no folder.
 
         Raises:
             LocalClusterError: Another one holds it for longer than `timeout` seconds.
         """
-        import fcntl  # not on Windows, where `lifecycle.up` says so before it comes here
-
-        descriptor = os.open(self.run / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        path = self.run / "up.lock"
         try:
-            deadline = time.monotonic() + timeout
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise LocalClusterError(
-                            f"another `chalk local` command has been using `{self.path}` for {timeout:.0f} s",
-                            hint=f"see what it waits for in `{self.daemon_log}`",
-                        ) from None
-                    time.sleep(0.02)
-            yield
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            yield False
+            return
+        try:
+            self._lock(descriptor, timeout)
+            yield _is_at(descriptor, path)
         finally:
             os.close(descriptor)
+
+    def _lock(self, descriptor: int, timeout: float) -> None:
+        import fcntl  # not on Windows, where `lifecycle.up` says so before it comes here
+
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise LocalClusterError(
+                        f"another `chalk local` command has been using `{self.path}` for {timeout:.0f} s",
+                        hint=f"see what it waits for in `{self.daemon_log}`",
+                    ) from None
+                time.sleep(0.02)
 
     def claim(self, timeout: float = 5.0) -> int:
         """Become the one daemon of this folder; the lock lasts while the process does.
@@ -314,6 +330,13 @@ class StateFolder:
                 f"`{error.filename or self.path}` cannot be removed: {error.strerror or error}"
             ) from error
         return left
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _remove_tree(top: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -22,6 +23,7 @@ import yaml
 from chalkcompute.errors import LocalClusterError
 from chalkcompute.local import lifecycle
 from chalkcompute.local.lifecycle import LocalStatus
+from chalkcompute.local.ports_in_use import PREFERRED
 from chalkcompute.local.state import ProcessIdentity, StateFolder, identify, read_json
 
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
@@ -31,7 +33,13 @@ GATEWAY_CLASS = "/apis/gateway.networking.k8s.io/v1/gatewayclasses/chalk-local"
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[Path]:
+    """A state folder with ports that no other test prefers: a cluster that stops must find them again."""
     path = tmp_path / "state"
+    folder = StateFolder(path)
+    folder.prepare()
+    folder.ports.write_text(
+        json.dumps(dict(zip(PREFERRED, random.sample(range(20000, 32000), 3), strict=True)))
+    )
     yield path
     lifecycle.down(path)
 
@@ -128,15 +136,20 @@ def test_a_pid_that_someone_else_has_now(state: Path) -> None:
     assert status.pid != os.getpid()
 
 
-def test_two_ups_at_once_are_one(state: Path) -> None:
+def test_several_ups_at_once_are_one(tmp_path: Path) -> None:
+    """The first ones ever: each finds no folder, and all make it."""
+    path = tmp_path / "state"
     statuses: list[LocalStatus] = []
-    threads = [threading.Thread(target=lambda: statuses.append(lifecycle.up(state))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len({status.pid for status in statuses}) == 1
-    assert len(statuses) == 2
+    threads = [threading.Thread(target=lambda: statuses.append(lifecycle.up(path))) for _ in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len({status.pid for status in statuses}) == 1
+        assert len(statuses) == 4
+    finally:
+        lifecycle.down(path)
 
 
 def test_two_clusters_at_once_share_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -68,6 +69,23 @@ def test_a_read_only_folder_stays_so(folder: StateFolder) -> None:
             folder.prepare()
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o500
     folder.path.chmod(0o700)
+
+
+def test_made_by_several_at_once(tmp_path: Path) -> None:
+    for number in range(40):
+        folder = StateFolder(tmp_path / str(number))
+        with ThreadPoolExecutor(4) as pool:
+            for made in [pool.submit(folder.prepare) for _ in range(4)]:
+                made.result()
+        assert folder.exists()
+
+
+def test_a_reset_between_making_and_locking_is_noticed(folder: StateFolder) -> None:
+    with folder.starting(1) as there:
+        assert there
+        folder.remove()
+    with folder.starting(1) as there:
+        assert not there
 
 
 def test_a_file_in_its_place(tmp_path: Path) -> None:
