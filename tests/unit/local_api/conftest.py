@@ -87,7 +87,6 @@ class Cluster:
             self._server = server
             await self._ended.wait()
             await server.stop()
-            await asyncio.sleep(0.05)  # TLS connections are torn down a few steps after they are closed
         except BaseException as exc:
             if not self._started.done():
                 self._started.set_exception(exc)

@@ -520,6 +520,20 @@ def test_stopping_the_server_ends_watches(cluster: Cluster, watch: Any) -> None:
     assert stream.readline() == b""
 
 
+def test_stopping_the_server_leaves_no_socket_of_a_client_that_does_not_answer(cluster: Cluster) -> None:
+    """TLS waits for the other side's farewell for half a minute."""
+    connection = cluster.connect()
+    cluster.send(connection, "GET", CONFIG_MAPS).read()
+    with socket.socket(fileno=connection.sock.detach()) as below_tls:
+        below_tls.settimeout(10)
+        cluster.close_server()
+        try:
+            while below_tls.recv(4096):
+                pass
+        except ConnectionResetError:
+            return
+
+
 # Logs ------------------------------------------------------------------------------------------
 
 
