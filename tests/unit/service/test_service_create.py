@@ -92,7 +92,7 @@ def test_only_the_newest_twenty_revisions_are_kept(
 ) -> None:
     for n in range(1, 24):
         client.create_scaling_group(replace(spec, image=f"nginx:{n}"))
-    kept = {name.rpartition(".r")[2] for name in cluster.everything() if ".r" in name}
+    kept = {name.rpartition("-r")[2] for name in cluster.everything() if "chalk-sg-web-r" in name}
     assert kept == {str(n) for n in range(4, 24)}
 
 
