@@ -153,6 +153,7 @@ class ChalkClient:
             NotOwnedError: An object of the same name is someone else's; nothing was changed.
             CapabilityError: The cluster lacks what the spec needs.
             InvalidObjectError: The API server refuses an object; nothing was changed.
+            DeployFailedError: Quota or policy would refuse the pods; nothing was changed.
         """
         from chalkcompute.service.create import create_group
 

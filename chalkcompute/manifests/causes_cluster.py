@@ -10,10 +10,19 @@ from chalkcompute.manifests.pods import Pod, condition, events_about, log_lines,
 from chalkcompute.manifests.times import parse_time
 from chalkcompute.types import Cause, Evidence, Manifest, Verdict
 
-__all__ = ["admission_verdict", "readiness_verdict", "scheduling_verdict", "volume_verdict"]
+__all__ = [
+    "admission_verdict",
+    "readiness_verdict",
+    "refused_pods",
+    "scheduling_verdict",
+    "volume_verdict",
+]
 
 _ADMISSION_SECONDS = 15  # a service account or a webhook may only just be coming up
-_ADMISSION_PERMANENT = re.compile(r"violates PodSecurity|(maximum|minimum) \w+ usage per|is invalid", re.I)
+_ADMISSION_PERMANENT = re.compile(
+    r"violates PodSecurity|(maximum|minimum) [\w.-]+ usage per|is invalid|denied (the )?request",
+    re.IGNORECASE,
+)
 _READINESS_SECONDS = 10  # any server needs a moment to bind its port
 _READINESS_SILENT_SECONDS = 30
 
@@ -24,20 +33,27 @@ def admission_verdict(deployment: Manifest, progress: Rollout, minimum: int, now
     if failure.get("status") != "True":
         return None
     text = failure.get("message", "")
-    quota = "exceeded quota" in text
     lasting = seconds_since(parse_time(failure.get("lastTransitionTime")), now) >= _ADMISSION_SECONDS
     certain = lasting or bool(_ADMISSION_PERMANENT.search(text))
-    reason = re.sub(r'^pods? "[^"]*" is forbidden: ', "", text)
+    # As many as must be there are: scaling up further is what was refused.
+    terminal = certain and progress.ready < max(minimum, 1)
+    return refused_pods(text, reason=failure.get("reason"), terminal=terminal)
+
+
+def refused_pods(text: str, *, reason: str | None, terminal: bool) -> Verdict:
+    """The verdict on the answer of admission to a pod: over quota, or against a policy."""
+    # Quota has no reason of its own; its plugin's fixed words are the only mark.
+    quota = "exceeded quota" in text
     what = "the namespace's quota has no room for its pods" if quota else "the cluster refuses its pods"
+    why = re.sub(r'^pods? "[^"]*" is forbidden: ', "", text)
     return Verdict(
         cause=Cause.QUOTA_EXCEEDED if quota else Cause.ADMISSION_REFUSED,
-        message=f"{what}: {reason}",
-        evidence=(Evidence(kind="condition", reason=failure.get("reason"), lines=(text,)),),
+        message=f"{what}: {why}",
+        evidence=(Evidence(kind="condition", reason=reason, lines=(text,)),),
         next="ask for less, or have the quota raised"
         if quota
         else "change what is refused, or have the policy of the namespace changed",
-        # As many as must be there are: scaling up further is what was refused.
-        terminal=certain and progress.ready < max(minimum, 1),
+        terminal=terminal,
     )
 
 

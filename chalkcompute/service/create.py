@@ -14,33 +14,26 @@ from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import (
     ChalkError,
     ConflictError,
+    DeployFailedError,
     ForbiddenError,
     ObjectExistsError,
-    ObjectNotFoundError,
 )
 from chalkcompute.manifests import labels, render
 from chalkcompute.manifests.record import Operation, Record
-from chalkcompute.service import preflight, records, replicas, revisions
+from chalkcompute.service import existing, preflight, records, replicas, revisions
 from chalkcompute.service.discovery import Place, discover
-from chalkcompute.service.ownership import is_shared, require_ours
+from chalkcompute.service.existing import Live
+from chalkcompute.service.ownership import is_shared
 from chalkcompute.service.progress import OnProgress, Reporter
 from chalkcompute.service.read import describe
 from chalkcompute.service.scope import Scope, World
 from chalkcompute.spec import ScalingGroupSpec
-from chalkcompute.types import Action, DeployResult, Manifest
+from chalkcompute.spec.advice import advise
+from chalkcompute.types import Action, DeployResult, Manifest, Status, Verdict
 
 __all__ = ["create_group"]
 
 _ATTEMPTS = 3
-# Made in some modes only, so a change of mode may leave one behind.
-_OPTIONAL = (
-    ("HorizontalPodAutoscaler", "autoscaling", "horizontalpodautoscalers"),
-    ("ScaledObject", "keda.sh", "scaledobjects"),
-    ("InterceptorRoute", "http.keda.sh", "interceptorroutes"),
-)
-
-Live = dict[tuple[str, str], Manifest]
-"""Objects that exist, by kind and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +67,7 @@ def create_group(
     reporter = Reporter(on_progress, world)
     reporter.say("applying", "looking at the cluster")
     place = discover(cluster, scope)
-    warnings = [*place.warnings, *preflight.check_capabilities(cluster, spec, scope.profile)]
+    warnings = [*advise(spec), *place.warnings, *preflight.check_capabilities(cluster, spec, scope.profile)]
     for attempt in range(_ATTEMPTS):
         try:
             return _Deploy(cluster, scope, spec, place, world, reporter, list(warnings)).run(
@@ -117,10 +110,12 @@ class _Deploy:
         self._refuse(found, update=update)
         plan = self._plan(found)
         manifests = self._render(plan.record)
-        live = self._live(manifests, plan.record.id, exists=found is not None)
+        live = self._live(manifests, plan.record.id)
         self.reporter.say("applying", "checking with a dry run")
-        drifted = self._dry_run(manifests, live)
+        drifted = self._dry_run(plan, manifests, live)
         if dry_run:
+            if plan.action is not Action.UNCHANGED:
+                plan = replace(plan, record=self._begun(plan.record))
             return self._result(plan)
         if plan.action is Action.UNCHANGED and not drifted and found is not None and found.operation is None:
             return self._result(plan)
@@ -129,7 +124,7 @@ class _Deploy:
             if self._overtaken:
                 # Another deploy came between our look and the lease: what was live then is not now.
                 live, drifted = (
-                    self._live(self._render(taken.record), taken.record.id, exists=True),
+                    self._live(self._render(taken.record), taken.record.id),
                     frozenset(),
                 )
             done = self._write(taken, live, drifted)
@@ -173,7 +168,8 @@ class _Deploy:
         changes = found.spec.changes(self.spec)
         if found.environment != environment:
             changes = (*changes, "environment")
-        if found.gateway != gateway:
+        # What its class is known to support comes and goes with upgrades; that alone is no new revision.
+        if replace(found.gateway, request_timeout=gateway.request_timeout) != gateway:
             changes = (*changes, "gateway")
         if not changes:
             return _Plan(Action.UNCHANGED, found, found.revision)
@@ -191,8 +187,7 @@ class _Deploy:
         """Write the record, lease and new spec in one step."""
         self.reporter.say("applying", "writing the record")
         if found is None:
-            operation = Operation("deploy", self.world.holder(), self.world.now() + records.LEASE)
-            made = self.cluster.create(replace(plan.record, operation=operation).to_manifest())
+            made = self.cluster.create(self._begun(plan.record).to_manifest())
             return replace(plan, record=records.parse(made))
         final = plan
 
@@ -212,6 +207,11 @@ class _Deploy:
             on_wait=lambda message: self.reporter.say("applying", message),
         )
         return replace(final, record=taken)
+
+    def _begun(self, record: Record) -> Record:
+        """The record of a deploy that we are at work on."""
+        deadline = self.world.now() + records.LEASE
+        return replace(record, operation=Operation("deploy", self.world.holder(), deadline))
 
     def _write(self, plan: _Plan, live: Live, drifted: frozenset[str]) -> Record:
         record = plan.record
@@ -257,73 +257,57 @@ class _Deploy:
         if record.revision == 1:
             return
         wanted = {(m["kind"], m["metadata"]["name"]) for m in manifests}
-        for kind, name in self._possible(record.name):
+        for kind, name in existing.optional(self.cluster, record.name):
             if (kind, name) in wanted:
                 continue
-            obj = self._get(kind, name, record.namespace)
-            if obj is not None and labels.is_owned_by(obj, record.id) and not _has_controller(obj):
+            obj = existing.get(self.cluster, kind, name, record.namespace)
+            if obj is not None and labels.is_owned_by(obj, record.id) and not existing.has_controller(obj):
                 self.reporter.say("applying", f"removing {kind}/{name}")
                 self.cluster.delete(kind, name, record.namespace, uid=obj["metadata"]["uid"])
 
-    def _possible(self, name: str) -> list[tuple[str, str]]:
-        """Kind and name of every object that a group may have in some mode only, where served."""
-        capabilities = self.cluster.capabilities()
-        found = [(kind, name) for kind, group, plural in _OPTIONAL if capabilities.serves(group, plural)]
-        return [*found, ("Service", labels.vip_name(name))]
+    def _live(self, manifests: Sequence[Manifest], group_id: str) -> Live:
+        return existing.find(
+            self.cluster,
+            manifests,
+            name=self.spec.name,
+            namespace=self.scope.namespace,
+            group_id=group_id,
+        )
 
-    def _live(self, manifests: Sequence[Manifest], group_id: str, *, exists: bool) -> Live:
-        """The objects that are there already, each of them ours.
-
-        Raises:
-            NotOwnedError: One is not.
-        """
-        live: Live = {}
-        wanted = [(m["kind"], m["metadata"]["name"], m["metadata"]["namespace"]) for m in manifests]
-        if exists:
-            wanted += [
-                (kind, name, self.scope.namespace)
-                for kind, name in self._possible(self.spec.name)
-                if (kind, name, self.scope.namespace) not in wanted
-            ]
-        for kind, name, namespace in wanted:
-            obj = self._get(kind, name, namespace)
-            if obj is None:
-                continue
-            # KEDA makes an HPA of the group's name and labels, as its ScaledObject's own.
-            if not _has_controller(obj) and (kind, name) in {
-                (m["kind"], m["metadata"]["name"]) for m in manifests
-            }:
-                require_ours(obj, group_id)
-            live[(kind, name)] = obj
-        return live
-
-    def _get(self, kind: str, name: str, namespace: str) -> Manifest | None:
-        try:
-            return self.cluster.get(kind, name, namespace)
-        except ObjectNotFoundError:
-            return None
-        except ForbiddenError:
-            if kind == "ReferenceGrant":
-                return None  # in KEDA's namespace, where we may have no rights; the apply will tell
-            raise
-
-    def _dry_run(self, manifests: Sequence[Manifest], live: Live) -> frozenset[str]:
+    def _dry_run(self, plan: _Plan, manifests: Sequence[Manifest], live: Live) -> frozenset[str]:
         """`Kind/name` of the objects that are not as they should be."""
         # KEDA's webhook refuses a ScaledObject while an HPA is there, which goes before it is applied.
-        has_autoscaler = ("HorizontalPodAutoscaler", self.spec.name) in live
-        skip = frozenset({"ScaledObject"} if has_autoscaler and self.spec.mode == "keda" else ())
+        autoscaler = self._seen(live, "HorizontalPodAutoscaler")
+        replaced = autoscaler is not None and not existing.has_controller(autoscaler)
+        skip = frozenset({"ScaledObject"} if replaced and self.spec.mode == "keda" else ())
         answer = preflight.dry_run(self.cluster, manifests, skip=skip)
         self.warnings += answer.warnings
         deployment = next(m for m in manifests if m["kind"] == "Deployment")
-        drifted = {
-            key
-            for key, result in answer.results.items()
-            if key in answer.created or _content(result) != _content(_by_key(live, key))
-        }
+        drifted = set(answer.created)
+        for manifest in manifests:
+            before, after = live.get(_identity(manifest)), answer.results.get(_key(manifest))
+            if after is None:
+                continue  # left out of the dry run
+            if before is None or not existing.is_as_applied(manifest, before, after):
+                drifted.add(_key(manifest))
         if "Deployment/" + self.spec.name in drifted:
             exists = self._seen(live, "Deployment") is not None
-            self.warnings += preflight.dry_run_pod(self.cluster, deployment, exists=exists)
+            warnings, refused = preflight.dry_run_pod(self.cluster, deployment, exists=exists)
+            self.warnings += warnings
+            if refused is not None:
+                raise self._would_fail(plan, refused)
         return frozenset(drifted)
+
+    def _would_fail(self, plan: _Plan, verdict: Verdict) -> DeployFailedError:
+        seen = describe(self.cluster, self._begun(plan.record), world=self.world)
+        if plan.action is Action.CREATED:
+            seen = replace(seen, status=Status.FAILED, status_message=verdict.message, verdict=verdict)
+        return DeployFailedError(
+            f"scaling group `{self.spec.name}` would fail, so nothing was changed: {verdict.message}",
+            verdict=verdict,
+            info=seen,
+            hint=verdict.next,
+        )
 
     def _seen(self, live: Live, kind: str) -> Manifest | None:
         return live.get((kind, self.spec.name))
@@ -341,23 +325,9 @@ class _Deploy:
         )
 
 
+def _identity(manifest: Manifest) -> tuple[str, str]:
+    return manifest["kind"], manifest["metadata"]["name"]
+
+
 def _key(manifest: Manifest) -> str:
     return f"{manifest['kind']}/{manifest['metadata']['name']}"
-
-
-def _by_key(live: Live, key: str) -> Manifest | None:
-    kind, _, name = key.partition("/")
-    return live.get((kind, name))
-
-
-def _has_controller(obj: Manifest) -> bool:
-    return any(owner.get("controller") for owner in obj["metadata"].get("ownerReferences") or ())
-
-
-def _content(obj: Manifest | None) -> object:
-    """An object without what the server counts and reports by itself."""
-    if obj is None:
-        return None
-    bookkeeping = ("managedFields", "resourceVersion", "generation")
-    metadata = {key: value for key, value in obj["metadata"].items() if key not in bookkeeping}
-    return {**{key: value for key, value in obj.items() if key != "status"}, "metadata": metadata}

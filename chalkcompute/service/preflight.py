@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import (
+    ApiError,
     CapabilityError,
     ChalkError,
     ForbiddenError,
     InvalidObjectError,
     ObjectNotFoundError,
 )
+from chalkcompute.manifests.causes_cluster import refused_pods
 from chalkcompute.manifests.placement import Profile
 from chalkcompute.service.ownership import is_shared
 from chalkcompute.spec import ScalingGroupSpec
-from chalkcompute.types import Manifest
+from chalkcompute.types import Cause, Manifest, Verdict
 
 __all__ = ["DryRun", "check_capabilities", "dry_run", "dry_run_pod"]
 
@@ -122,7 +125,9 @@ def dry_run(cluster: Cluster, manifests: Sequence[Manifest], *, skip: frozenset[
     return found
 
 
-def dry_run_pod(cluster: Cluster, deployment: Manifest, *, exists: bool) -> list[str]:
+def dry_run_pod(
+    cluster: Cluster, deployment: Manifest, *, exists: bool
+) -> tuple[tuple[str, ...], Verdict | None]:
     """Ask at once for what a Deployment shows only later: may such a pod be, by policy and quota?
 
     Args:
@@ -131,8 +136,10 @@ def dry_run_pod(cluster: Cluster, deployment: Manifest, *, exists: bool) -> list
         exists: It exists already; its own pods then use up quota, so that a refusal over quota may be
             a false alarm and becomes a warning.
 
+    Returns:
+        Warnings, and the verdict that no such pod may be, or None.
+
     Raises:
-        ForbiddenError: Pod security or quota refuse it.
         InvalidObjectError: The pod cannot be.
     """
     template = deployment["spec"]["template"]
@@ -149,35 +156,33 @@ def dry_run_pod(cluster: Cluster, deployment: Manifest, *, exists: bool) -> list
     }
     try:
         cluster.create(pod, dry_run=True)
-    except ForbiddenError as error:
-        # The authorizer refuses before there is an object, so it names none; admission names the pod.
-        if not error.details.get("name"):
-            return []
-        # Quota has no reason of its own; its plugin's fixed words are the only mark.
-        if "exceeded quota" not in error.message:
-            raise _explained(error, "its pods would be refused by policy") from error
-        if not exists:
-            raise _explained(error, "its pods would exceed the namespace's quota") from error
-        return [f"a rollout may not fit the quota: {error.message}"]
-    except InvalidObjectError as error:
-        if not _is_dry_run_refusal(error):
-            raise
-        return [f"the pods could not be checked in advance: {error.message}"]
+    except (ForbiddenError, InvalidObjectError) as error:
+        if _is_dry_run_refusal(error):
+            return (f"the pods could not be checked in advance: {error.message}",), None
+        if not _is_by_admission(error):
+            if isinstance(error, InvalidObjectError):
+                raise
+            return (), None  # no right to create pods, which a deploy does not need
+        verdict = refused_pods(error.message, reason=error.reason, terminal=True)
+        if exists and verdict.cause is Cause.QUOTA_EXCEEDED:
+            return (f"a rollout may not fit the quota: {error.message}",), None
+        return (), verdict
     except ChalkError as error:
-        return [f"the pods could not be checked in advance: {error.message}"]
-    return []
+        return (f"the pods could not be checked in advance: {error.message}",), None
+    return (), None
 
 
-def _explained(error: ForbiddenError, what: str) -> ForbiddenError:
-    return ForbiddenError(
-        f"{what}: {error.message}; nothing was changed",
-        status=error.status,
-        reason=error.reason,
-        details=error.details,
-        hint="ask whoever runs the cluster, or ask for less",
-    )
+def _is_by_admission(error: ApiError) -> bool:
+    """Whether admission refuses the pod, rather than the authorizer the request or validation the object.
+
+    The authorizer refuses before there is an object, so it names none. Built-in admission names the pod;
+    webhooks and policies have their fixed words, with whatever code they were given.
+    """
+    if re.search(r"denied (the )?request", error.message):
+        return True
+    return isinstance(error, ForbiddenError) and bool(error.details.get("name"))
 
 
-def _is_dry_run_refusal(error: InvalidObjectError) -> bool:
+def _is_dry_run_refusal(error: ApiError) -> bool:
     """Whether a webhook with side effects refuses every dry run (400 BadRequest, no causes)."""
     return error.status == 400 and "dry run" in error.message.replace("-", " ")

@@ -11,12 +11,12 @@ from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import ForbiddenError, NotFoundError, ObjectNotFoundError
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.live import LiveGroup, rollout
-from chalkcompute.manifests.observe import observe
+from chalkcompute.manifests.observe import observe, observe_tombstone
 from chalkcompute.manifests.placement import Gateway
 from chalkcompute.manifests.record import Record, Tombstone, is_record, is_tombstone
 from chalkcompute.service import records
 from chalkcompute.service.scope import Scope, World
-from chalkcompute.types import Manifest, ReplicaCounts, ScalingGroupInfo, Status
+from chalkcompute.types import Manifest, ScalingGroupInfo
 
 __all__ = [
     "certificate_of",
@@ -44,7 +44,7 @@ def get_group_by_id(cluster: Cluster, scope: Scope, group_id: str, *, world: Wor
             f"there is no scaling group with id `{group_id}` in namespace `{scope.namespace}`",
             hint="`chalk scaling-group list --all` shows all, deleted ones too",
         )
-    return _epitaph(found) if isinstance(found, Tombstone) else describe(cluster, found, world=world)
+    return observe_tombstone(found) if isinstance(found, Tombstone) else describe(cluster, found, world=world)
 
 
 def find_record(cluster: Cluster, namespace: str, name: str) -> Record:
@@ -89,7 +89,7 @@ def list_groups(
         for record in map(Record.from_manifest, filter(is_record, found))
     ]
     if include_deleted:
-        infos += [_epitaph(Tombstone.from_manifest(obj)) for obj in found if is_tombstone(obj)]
+        infos += [observe_tombstone(Tombstone.from_manifest(obj)) for obj in found if is_tombstone(obj)]
     return tuple(sorted(infos, key=lambda info: (info.name, info.created_at)))
 
 
@@ -145,25 +145,3 @@ def _events(cluster: Cluster, record: Record) -> list[Manifest] | None:
         prefix = f"{record.name}-"
         return [event for event in found if event["involvedObject"].get("name", "").startswith(prefix)]
     return None
-
-
-def _epitaph(tombstone: Tombstone) -> ScalingGroupInfo:
-    spec = tombstone.spec
-    return ScalingGroupInfo(
-        id=tombstone.id,
-        name=tombstone.name,
-        environment=tombstone.environment,
-        namespace=tombstone.namespace,
-        status=Status.DELETED,
-        status_message=None,
-        revision=tombstone.revision,
-        image=spec.image,
-        port=spec.port,
-        replicas=ReplicaCounts(min=spec.min_replicas, max=spec.max_replicas),
-        web_url=tombstone.web_url,
-        tags=spec.tags,
-        created_at=tombstone.created_at,
-        updated_at=tombstone.updated_at,
-        deleted_at=tombstone.deleted_at,
-        spec=spec.to_dict(),
-    )

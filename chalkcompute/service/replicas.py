@@ -24,9 +24,10 @@ _REMOVAL_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Delete an autoscaler and wait until these kinds of that name are gone."""
+    """Delete an autoscaler, this very one, and wait until these kinds of that name are gone."""
 
     kind: str
+    uid: str
     gone: tuple[str, ...]
 
 
@@ -64,9 +65,11 @@ def plan(
     steps: list[Step] = []
     if scaled_object is not None and spec.mode != "keda":
         # KEDA's own HPA has the group's name too: it must be gone before ours comes.
-        steps.append(Remove("ScaledObject", ("ScaledObject", "HorizontalPodAutoscaler")))
+        uid = scaled_object["metadata"]["uid"]
+        steps.append(Remove("ScaledObject", uid, ("ScaledObject", "HorizontalPodAutoscaler")))
     if autoscaler is not None and scaled_object is None and spec.mode != "hpa":
-        steps.append(Remove("HorizontalPodAutoscaler", ("HorizontalPodAutoscaler",)))
+        uid = autoscaler["metadata"]["uid"]
+        steps.append(Remove("HorizontalPodAutoscaler", uid, ("HorizontalPodAutoscaler",)))
     if deployment is None or spec.mode == "fixed":
         return tuple(steps)
     live = int(deployment.get("spec", {}).get("replicas", 1))
@@ -93,9 +96,9 @@ def run(
     """
     for step in steps:
         match step:
-            case Remove(kind, gone):
+            case Remove(kind, uid, gone):
                 say(f"removing {kind}/{name}")
-                cluster.delete(kind, name, namespace)
+                cluster.delete(kind, name, namespace, uid=uid)
                 _wait_gone(cluster, gone, name, namespace, world)
             case HandOver(replicas):
                 cluster.apply(_only_replicas(name, namespace, replicas), manager=labels.REPLICAS_MANAGER)

@@ -10,8 +10,10 @@ import pytest
 
 from chalkcompute import Action, ChalkClient, Progress, ScalingGroupSpec, Status
 from chalkcompute.errors import (
+    ApiError,
     CapabilityError,
     ConflictError,
+    DeployFailedError,
     ForbiddenError,
     InvalidObjectError,
     NotFoundError,
@@ -21,6 +23,7 @@ from chalkcompute.errors import (
 from chalkcompute.manifests import labels
 from chalkcompute.service.scope import World
 from chalkcompute.settings import Settings
+from chalkcompute.types import Cause
 
 if TYPE_CHECKING:
     from tests.unit.service.conftest import ApiCluster, Clock, FailingCluster
@@ -96,6 +99,20 @@ def test_only_the_newest_twenty_revisions_are_kept(
     assert kept == {str(n) for n in range(4, 24)}
 
 
+def test_what_a_gateway_class_supports_is_no_reason_for_a_revision(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    client.create_scaling_group(spec)
+    gateway_class = cluster.api.get("GatewayClass", "gc", "")
+    gateway_class["status"] = {"supportedFeatures": [{"name": "HTTPRouteRequestTimeout"}]}
+    cluster.api.update(gateway_class, manager="controller", subresource="status")
+    assert client.create_scaling_group(spec).action is Action.UNCHANGED
+    assert client.create_scaling_group(replace(spec, port=9090)).changes == ("port",)
+    route = cluster.seen("HTTPRoute", "web")
+    assert route is not None
+    assert route["spec"]["rules"][0]["timeouts"] == {"request": "0s"}
+
+
 def test_an_update_can_be_refused(client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec) -> None:
     client.create_scaling_group(spec)
     cluster.calls.clear()
@@ -107,8 +124,96 @@ def test_an_update_can_be_refused(client: ChalkClient, cluster: ApiCluster, spec
 def test_a_dry_run_changes_nothing(client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec) -> None:
     result = client.create_scaling_group(spec, dry_run=True)
     assert (result.action, result.info.web_url) == (Action.CREATED, "https://default-web.gw.test")
+    assert (result.info.status, result.info.verdict) == (Status.PENDING, None)
     assert cluster.everything() == []
     assert writes(cluster) == []
+    client.create_scaling_group(spec)
+    before = cluster.seen("Deployment", "web")
+    update = client.create_scaling_group(replace(spec, port=9090), dry_run=True)
+    assert (update.action, update.changes, update.info.revision) == (Action.UPDATED, ("port",), 2)
+    assert update.info.verdict is None
+    assert cluster.seen("Deployment", "web") == before
+
+
+def test_advice_is_among_the_warnings(client: ChalkClient, spec: ScalingGroupSpec) -> None:
+    result = client.create_scaling_group(replace(spec, image="nginx", scaling_interval_seconds=30))
+    assert [w for w in result.warnings if "no fixed version" in w]
+    assert [w for w in result.warnings if "`scaling_interval_seconds` has no effect" in w]
+
+
+def autoscaler(kind: str, name: str, target: str) -> dict[str, Any]:
+    """One that somebody made by hand."""
+    ref = {"apiVersion": "apps/v1", "kind": "Deployment", "name": target}
+    hpa = kind == "HorizontalPodAutoscaler"
+    limits = {"maxReplicas": 9} if hpa else {"maxReplicaCount": 9}
+    return {
+        "apiVersion": "autoscaling/v2" if hpa else "keda.sh/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"scaleTargetRef": ref, **limits},
+    }
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("bounds", [(1, 1), (1, 5), (0, 5)])
+@pytest.mark.parametrize("name", ["web", "theirs"])
+@pytest.mark.parametrize("kind", ["HorizontalPodAutoscaler", "ScaledObject"])
+def test_an_autoscaler_of_someone_else_is_not_touched(
+    client: ChalkClient,
+    cluster: ApiCluster,
+    spec: ScalingGroupSpec,
+    kind: str,
+    name: str,
+    bounds: tuple[int, int],
+    exists: bool,
+) -> None:
+    cluster.with_keda()
+    if exists:
+        client.create_scaling_group(replace(spec, min_replicas=2, max_replicas=2))
+    theirs = autoscaler(kind, name, "web")
+    if kind == "ScaledObject":
+        cluster.apply(theirs)
+    else:
+        cluster.put(theirs)
+    before = cluster.seen(kind, name)
+    cluster.calls.clear()
+    with pytest.raises(NotOwnedError) as caught:
+        client.create_scaling_group(replace(spec, min_replicas=bounds[0], max_replicas=bounds[1]))
+    assert (caught.value.kind, caught.value.name) == (kind, name)
+    assert writes(cluster) == []
+    assert cluster.seen(kind, name) == before
+
+
+def test_an_autoscaler_of_another_deployment_is_no_concern(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    cluster.put(autoscaler("HorizontalPodAutoscaler", "theirs", "other"))
+    assert client.create_scaling_group(spec).action is Action.CREATED
+    assert cluster.seen("HorizontalPodAutoscaler", "theirs") is not None
+
+
+def test_kedas_own_autoscaler_is_its_scaled_objects(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    cluster.with_keda()
+    wish = replace(spec, min_replicas=0, max_replicas=3)
+    client.create_scaling_group(wish)
+    made = autoscaler("HorizontalPodAutoscaler", "web", "web")
+    owner = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "web", "uid": "u"}
+    made["metadata"]["ownerReferences"] = [{**owner, "controller": True}]
+    cluster.put(made)
+    assert client.create_scaling_group(wish).action is Action.UNCHANGED
+    assert cluster.seen("HorizontalPodAutoscaler", "web") is not None
+
+
+def test_who_may_not_see_autoscalers_may_deploy_without_one(
+    reconnect: Reconnect, spec: ScalingGroupSpec
+) -> None:
+    refusal = ForbiddenError("horizontalpodautoscalers is forbidden", status=403, reason="Forbidden")
+    client, _ = reconnect(fail={("list", "HorizontalPodAutoscaler"): refusal})
+    assert client.create_scaling_group(spec).action is Action.CREATED
+    with pytest.raises(ForbiddenError):
+        client.create_scaling_group(replace(spec, max_replicas=3))
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "Service", "HTTPRoute", "ConfigMap"])
@@ -203,13 +308,31 @@ def test_a_missing_right_to_create_pods_is_no_obstacle(reconnect: Reconnect, spe
     assert client.create_scaling_group(spec).warnings == ()
 
 
-@pytest.mark.parametrize("refusal", [OVER_QUOTA, AGAINST_POLICY])
+BY_WEBHOOK = InvalidObjectError(
+    'admission webhook "images.example" denied the request: only our registry', status=400, reason=""
+)
+BY_WEBHOOK_AS_FORBIDDEN = ForbiddenError(
+    'admission webhook "images.example" denied the request: only our registry', status=403, reason="Forbidden"
+)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "cause"),
+    [
+        (OVER_QUOTA, Cause.QUOTA_EXCEEDED),
+        (AGAINST_POLICY, Cause.ADMISSION_REFUSED),
+        (BY_WEBHOOK, Cause.ADMISSION_REFUSED),
+        (BY_WEBHOOK_AS_FORBIDDEN, Cause.ADMISSION_REFUSED),
+    ],
+)
 def test_quota_and_policy_are_found_before_anything_is_written(
-    reconnect: Reconnect, cluster: ApiCluster, spec: ScalingGroupSpec, refusal: ForbiddenError
+    reconnect: Reconnect, cluster: ApiCluster, spec: ScalingGroupSpec, refusal: ApiError, cause: Cause
 ) -> None:
     client, _ = reconnect(fail={("dry-create", "Pod"): refusal})
-    with pytest.raises(ForbiddenError, match="nothing was changed"):
+    with pytest.raises(DeployFailedError, match="nothing was changed") as caught:
         client.create_scaling_group(spec)
+    assert caught.value.verdict.cause is cause
+    assert caught.value.info.status is Status.FAILED
     assert cluster.everything() == []
 
 
@@ -222,7 +345,7 @@ def test_quota_is_only_a_warning_for_an_update(
     assert result.action is Action.UPDATED
     assert any("exceeded quota" in warning for warning in result.warnings)
     strict, _ = reconnect(fail={("dry-create", "Pod"): AGAINST_POLICY})
-    with pytest.raises(ForbiddenError, match="PodSecurity"):
+    with pytest.raises(DeployFailedError, match="PodSecurity"):
         strict.create_scaling_group(replace(spec, image="nginx:3"))
 
 

@@ -27,6 +27,10 @@ def deployment(replicas: int, *, ours: bool) -> dict[str, Any]:
     return {"metadata": {"managedFields": [entry] if ours else []}, "spec": {"replicas": replicas}}
 
 
+def scaler(kind: str) -> dict[str, Any]:
+    return {"kind": kind, "metadata": {"name": "web", "uid": "u"}}
+
+
 def test_nothing_to_do_before_there_is_a_deployment() -> None:
     assert plan(SPECS["hpa"], None, None, None) == ()
 
@@ -38,22 +42,22 @@ def test_from_fixed_the_live_count_is_handed_over() -> None:
 
 
 def test_an_autoscaler_goes_before_another_comes() -> None:
-    hpa = {"kind": "HorizontalPodAutoscaler"}
+    hpa = scaler("HorizontalPodAutoscaler")
     steps = plan(SPECS["keda"], deployment(5, ours=False), hpa, None)
-    assert steps == (Remove("HorizontalPodAutoscaler", ("HorizontalPodAutoscaler",)),)
+    assert steps == (Remove("HorizontalPodAutoscaler", "u", ("HorizontalPodAutoscaler",)),)
     assert plan(SPECS["fixed"], deployment(5, ours=False), hpa, None) == steps
 
 
 def test_from_zero_an_hpa_would_never_lift_it() -> None:
-    scaled, hpa = {"kind": "ScaledObject"}, {"kind": "HorizontalPodAutoscaler"}
+    scaled, hpa = scaler("ScaledObject"), scaler("HorizontalPodAutoscaler")
     steps = plan(SPECS["hpa"], deployment(0, ours=False), hpa, scaled)
-    assert steps == (Remove("ScaledObject", ("ScaledObject", "HorizontalPodAutoscaler")), Scale(2))
+    assert steps == (Remove("ScaledObject", "u", ("ScaledObject", "HorizontalPodAutoscaler")), Scale(2))
 
 
 def test_the_same_mode_touches_nothing() -> None:
     for mode, kind in AUTOSCALERS.items():
-        hpa = {"kind": kind} if mode != "fixed" else None
-        scaled = {"kind": kind} if mode == "keda" else None
+        hpa = scaler(str(kind)) if mode != "fixed" else None
+        scaled = scaler(str(kind)) if mode == "keda" else None
         assert plan(SPECS[mode], deployment(4, ours=mode == "fixed"), hpa, scaled) == ()
 
 

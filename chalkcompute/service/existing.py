@@ -1,0 +1,151 @@
+"""What is there already: whose it is, and whether an apply would change anything of ours in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from chalkcompute.cluster.protocol import Cluster
+from chalkcompute.errors import ForbiddenError, ObjectNotFoundError
+from chalkcompute.manifests import labels
+from chalkcompute.service.ownership import require_ours
+from chalkcompute.types import Manifest
+
+__all__ = ["Live", "find", "get", "has_controller", "is_as_applied", "optional"]
+
+Live = dict[tuple[str, str], Manifest]
+"""Objects that exist, by kind and name."""
+
+_SCALERS = (
+    ("HorizontalPodAutoscaler", "autoscaling", "horizontalpodautoscalers"),
+    ("ScaledObject", "keda.sh", "scaledobjects"),
+)
+# Made in some modes only, so a change of mode may leave one behind.
+_OPTIONAL = (*_SCALERS, ("InterceptorRoute", "http.keda.sh", "interceptorroutes"))
+
+
+def find(
+    cluster: Cluster,
+    manifests: Sequence[Manifest],
+    *,
+    name: str,
+    namespace: str,
+    group_id: str,
+) -> Live:
+    """The objects of a group that are there already, each of them ours.
+
+    Args:
+        cluster: The cluster.
+        manifests: What is going to be applied.
+        name: Name of the group.
+        namespace: Its namespace.
+        group_id: Its id.
+
+    Raises:
+        NotOwnedError: An object of such a name is someone else's, or someone else's autoscaler sets the
+            replicas of our Deployment.
+    """
+    live = _scalers(cluster, manifests, name=name, namespace=namespace, group_id=group_id)
+    listed = {kind for kind, _, _ in _SCALERS}
+    for manifest in manifests:
+        kind, meta = manifest["kind"], manifest["metadata"]
+        if kind in listed:
+            continue
+        obj = get(cluster, kind, meta["name"], meta["namespace"])
+        if obj is not None:
+            require_ours(obj, group_id)
+            live[(kind, meta["name"])] = obj
+    return live
+
+
+def optional(cluster: Cluster, name: str) -> list[tuple[str, str]]:
+    """Kind and name of every object that a group may have in some modes only, where served."""
+    capabilities = cluster.capabilities()
+    found = [(kind, name) for kind, group, plural in _OPTIONAL if capabilities.serves(group, plural)]
+    return [*found, ("Service", labels.vip_name(name))]
+
+
+def get(cluster: Cluster, kind: str, name: str, namespace: str) -> Manifest | None:
+    """One object, or None."""
+    try:
+        return cluster.get(kind, name, namespace)
+    except ObjectNotFoundError:
+        return None
+    except ForbiddenError:
+        if kind == "ReferenceGrant":
+            return None  # in KEDA's namespace, where we may have no rights; the apply will tell
+        raise
+
+
+def has_controller(obj: Manifest) -> bool:
+    """Whether something else in the cluster made this object and looks after it."""
+    return any(owner.get("controller") for owner in obj["metadata"].get("ownerReferences") or ())
+
+
+def is_as_applied(manifest: Manifest, before: Manifest, after: Manifest) -> bool:
+    """Whether an apply of `manifest` made no difference to what we set, or used to set.
+
+    What others put into the object is not looked at: an admission webhook may stamp a time on every write,
+    and an autoscaler set the replicas between two of our requests.
+    """
+    return _only(manifest, before) == _only(manifest, after) and _applied(before) == _applied(after)
+
+
+def _scalers(
+    cluster: Cluster, manifests: Sequence[Manifest], *, name: str, namespace: str, group_id: str
+) -> Live:
+    """The autoscalers that have the group's name or scale its Deployment, each of them ours."""
+    live: Live = {}
+    capabilities = cluster.capabilities()
+    for kind, group, plural in _SCALERS:
+        if not capabilities.serves(group, plural):
+            continue
+        try:
+            found = cluster.list(kind, namespace)
+        except ForbiddenError:
+            if any(manifest["kind"] == kind for manifest in manifests):
+                raise
+            continue  # whoever may not see them has made none
+        for obj in found:
+            if obj["metadata"]["name"] != name and not _scales(obj, name):
+                continue
+            if not _is_kedas(obj, name):
+                require_ours(obj, group_id)
+            live[(kind, obj["metadata"]["name"])] = obj
+    return live
+
+
+def _scales(scaler: Manifest, name: str) -> bool:
+    target = (scaler.get("spec") or {}).get("scaleTargetRef") or {}
+    return target.get("name") == name and target.get("kind", "Deployment") == "Deployment"
+
+
+def _is_kedas(scaler: Manifest, name: str) -> bool:
+    """Whether KEDA made this HPA for the ScaledObject of that name, which is looked at by itself."""
+    return any(
+        owner.get("controller") and owner.get("kind") == "ScaledObject" and owner.get("name") == name
+        for owner in scaler["metadata"].get("ownerReferences") or ()
+    )
+
+
+def _only(pattern: Any, value: Any) -> Any:
+    """`value` without what `pattern` does not mention; list items are matched by name."""
+    if isinstance(pattern, dict) and isinstance(value, dict):
+        return {key: _only(inner, value.get(key)) for key, inner in pattern.items()}
+    if isinstance(pattern, list) and isinstance(value, list) and _all_named(pattern) and _all_named(value):
+        named = {item["name"]: item for item in value}
+        return [_only(item, named.get(item["name"])) for item in pattern]
+    return value
+
+
+def _all_named(items: list[Any]) -> bool:
+    return all(isinstance(item, dict) and "name" in item for item in items)
+
+
+def _applied(obj: Manifest) -> object:
+    """The fields that our apply owns: fewer when it no longer sets one that an earlier version set."""
+    for entry in obj["metadata"].get("managedFields") or ():
+        ours = entry.get("manager") == labels.FIELD_MANAGER and entry.get("operation") == "Apply"
+        if ours and not entry.get("subresource"):
+            return entry.get("fieldsV1")
+    return None
