@@ -29,7 +29,7 @@ from chalkcompute.errors import LocalClusterError
 from chalkcompute.local.api.resources import ResourceApi
 from chalkcompute.local.api.server import ApiServer
 from chalkcompute.local.api.store import Store
-from chalkcompute.local.controllers import run_controllers, this_machine
+from chalkcompute.local.controllers import run_controllers, this_machine, withdraw_readiness
 from chalkcompute.local.credentials import (
     bearer_token,
     kubeconfig,
@@ -150,6 +150,7 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         store = Store(folder.store)
         stack.callback(store.close)
         api = ResourceApi(store)
+        withdraw_readiness(api, utc_now)
         runtime = _create_runtime(settings)
         stack.push_async_callback(runtime.close)
         token = bearer_token(folder)

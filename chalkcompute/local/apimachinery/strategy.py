@@ -121,6 +121,8 @@ def _asked(kind: Kind, obj: dict[str, Any]) -> dict[str, Any]:
         return {**{k: v for k, v in obj.items() if k != "metadata"}, "labels": labels}
     ignored = ("metadata", "status", "apiVersion", "kind")
     asked = {name: value for name, value in obj.items() if name not in ignored}
+    if kind.kind == "Pod":  # bound by the scheduler, beside this strategy (BindingREST)
+        asked["spec"] = {name: value for name, value in (obj.get("spec") or {}).items() if name != "nodeName"}
     deleting = (obj.get("metadata") or {}).get("deletionTimestamp")
     return {**asked, "deletionTimestamp": deleting}
 

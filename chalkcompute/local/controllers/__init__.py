@@ -21,12 +21,17 @@ from chalkcompute.local.controllers.endpointslice import EndpointSliceController
 from chalkcompute.local.controllers.events import EventPruner, EventRecorder
 from chalkcompute.local.controllers.garbage import GarbageCollector
 from chalkcompute.local.controllers.namespace import NamespaceController
-from chalkcompute.local.controllers.node import NodeController, NodeFacts, this_machine
+from chalkcompute.local.controllers.node import (
+    NodeController,
+    NodeFacts,
+    this_machine,
+    withdraw_readiness,
+)
 from chalkcompute.local.controllers.replicaset import ReplicaSetController
 from chalkcompute.local.controllers.scheduler import Scheduler
 from chalkcompute.local.ports import Api
 
-__all__ = ["EventRecorder", "NodeFacts", "run_controllers", "this_machine"]
+__all__ = ["EventRecorder", "NodeFacts", "run_controllers", "this_machine", "withdraw_readiness"]
 
 
 async def run_controllers(api: Api, *, node: NodeFacts, clock: Clock) -> None:

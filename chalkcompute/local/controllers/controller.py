@@ -106,11 +106,20 @@ async def _watch(api: Api, controller: Controller, queue: WorkQueue) -> None:
     while True:
         try:
             async for change in api.changes(controller.kinds):
-                for key in controller.keys(change):
-                    queue.add(key)
+                _enqueue(controller, change, queue)
         except Exception:
             log.exception("%s: the watch failed; it starts again", controller.name)
         await asyncio.sleep(_RESTART_SECONDS)
+
+
+def _enqueue(controller: Controller, change: Change, queue: WorkQueue) -> None:
+    """Note what a change concerns. One that cannot be understood must not hide those after it."""
+    try:
+        for key in controller.keys(change):
+            queue.add(key)
+    except Exception:
+        name = change.obj["metadata"].get("name")
+        log.exception("%s: a change of %s %s is passed over", controller.name, change.kind, name)
 
 
 async def _work(controller: Controller, queue: WorkQueue) -> None:
@@ -143,5 +152,4 @@ async def _resync(api: Api, controller: Controller, queue: WorkQueue, seconds: f
         await asyncio.sleep(seconds)
         for kind in controller.kinds:
             for obj in api.list(kind):
-                for key in controller.keys(Change("MODIFIED", kind, obj, obj)):
-                    queue.add(key)
+                _enqueue(controller, Change("MODIFIED", kind, obj, obj), queue)

@@ -15,9 +15,10 @@ from chalkcompute.local.apimachinery.quantity import canonical_quantity
 from chalkcompute.local.controllers.actions import Action, Delete, Update, perform
 from chalkcompute.local.controllers.controller import Clock, find
 from chalkcompute.local.controllers.objects import Key, find_condition, format_time, key_of
+from chalkcompute.local.controllers.pods import is_ready
 from chalkcompute.local.ports import Api, Change, Manifest
 
-__all__ = ["NodeController", "NodeFacts", "node_of", "this_machine"]
+__all__ = ["NodeController", "NodeFacts", "node_of", "this_machine", "withdraw_readiness"]
 
 MANAGER = "kubelet"
 MAX_PODS = 1000  # a local convenience; the kubelet's own default is 110
@@ -30,6 +31,7 @@ _CONDITIONS = (
     ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
     ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
 )
+_READINESS = ("Ready", "ContainersReady")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +179,27 @@ def strays(node_name: str, nodes: list[Manifest], pods: list[Manifest]) -> list[
         if pod["spec"].get("nodeName") not in (None, "", node_name)
     ]
     return [*gone, *lost]
+
+
+def without_readiness(pod: Manifest, now: str) -> Manifest:
+    """A Pod whose processes have ended with the daemon that ran them. Pure."""
+    status = pod["status"]
+    conditions = [
+        {**c, "status": "False", "lastTransitionTime": now} if c["type"] in _READINESS else c
+        for c in status["conditions"]
+    ]
+    containers = [{**c, "ready": False} for c in status.get("containerStatuses") or ()]
+    return {**pod, "status": {**status, "conditions": conditions, "containerStatuses": containers}}
+
+
+def withdraw_readiness(api: Api, clock: Clock) -> None:
+    """Take back what a daemon before this one said of Pods, before anybody can read it.
+
+    As the node lifecycle controller does for a node that is gone; what became of them the kubelet says.
+    """
+    now = format_time(clock())
+    ready = [pod for pod in api.list("Pod") if is_ready(pod)]
+    perform(api, [Update(without_readiness(pod, now), "status") for pod in ready], manager=MANAGER)
 
 
 class NodeController:

@@ -319,6 +319,15 @@ def test_generation_counts_changes_of_what_is_asked(kind: str) -> None:
     assert prepare_update(by_kind(kind), asked, old)["metadata"]["generation"] == 2
 
 
+def test_binding_a_pod_is_no_new_generation() -> None:
+    spec = {"containers": [{"name": "a", "image": "i"}]}
+    pod = stored({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec})
+    bound = {**pod, "spec": {**pod["spec"], "nodeName": "n"}}
+    assert prepare_update(by_kind("Pod"), bound, pod)["metadata"]["generation"] == 1
+    other = {**bound, "spec": {**bound["spec"], "activeDeadlineSeconds": 5}}
+    assert prepare_update(by_kind("Pod"), other, bound)["metadata"]["generation"] == 2
+
+
 def test_pods_request_what_they_are_limited_to() -> None:
     limits = {"cpu": "1000m", "memory": "1024Mi"}
     spec = {"containers": [{"name": "a", "image": "i", "resources": {"limits": limits}}]}

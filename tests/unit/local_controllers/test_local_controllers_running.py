@@ -145,6 +145,26 @@ def test_a_broken_watch_starts_again(caplog: pytest.LogCaptureFixture) -> None:
     assert "troubled: the watch failed" in caplog.text
 
 
+class Choosy(Troubled):
+    """Cannot understand one object."""
+
+    def keys(self, change: Change) -> Iterator[Key]:
+        if change.obj["metadata"]["name"] == "odd":
+            raise KeyError("spec")
+        yield from super().keys(change)
+
+
+def test_a_change_that_cannot_be_understood_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> list[Key]:
+        controller = Choosy()
+        changes = [Change("ADDED", "ConfigMap", config_map(name)) for name in ("odd", "b")]
+        await until_finished(Feed([*changes]), controller)
+        return controller.done
+
+    assert asyncio.run(scenario()) == [("default", "b")]
+    assert "troubled: a change of ConfigMap odd is passed over" in caplog.text
+
+
 def test_everything_is_looked_at_again_from_time_to_time() -> None:
     async def scenario() -> list[Key]:
         controller = Troubled()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chalkcompute.local.controllers.node import NodeFacts, node_of, strays, this_machine
+from chalkcompute.local.controllers.node import NodeFacts, node_of, strays, this_machine, withdraw_readiness
 from chalkcompute.local.controllers.scheduler import is_waiting, with_scheduled_condition
 from chalkcompute.local.controllers.scheduling import Placed, Refused, place, requests_of
 
@@ -198,3 +198,35 @@ def test_this_machine_is_described_with_a_name_that_a_node_may_have(tmp_path: An
     assert facts.cpu >= 1
     assert facts.memory > 1 << 20
     assert this_machine(proc=tmp_path / "none").gpus == 0
+
+
+def test_readiness_that_a_daemon_before_left_is_withdrawn(api: Any, clock: Any) -> None:
+    """Its processes ended with it; a Pod that was not ready stays as it is."""
+    for name in ("was-ready", "was-not"):
+        spec = {"containers": [{"name": "app", "image": "i"}]}
+        made = api.create(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name, "namespace": "default"},
+                "spec": spec,
+            },
+            manager="test",
+        )
+        value = "True" if name == "was-ready" else "False"
+        conditions = [
+            {"type": kind, "status": value} for kind in ("Ready", "ContainersReady", "PodScheduled")
+        ]
+        container = {"name": "app", "image": "i", "imageID": "", "ready": value == "True", "restartCount": 0}
+        made["status"] |= {"conditions": conditions, "containerStatuses": [container]}
+        api.update(made, manager="kubelet", subresource="status")
+    before = api.get("Pod", "was-not", "default")
+    withdraw_readiness(api, clock)
+    assert api.get("Pod", "was-not", "default") == before
+    status = api.get("Pod", "was-ready", "default")["status"]
+    assert {c["type"]: c["status"] for c in status["conditions"]} == {
+        "Ready": "False",
+        "ContainersReady": "False",
+        "PodScheduled": "True",
+    }
+    assert [c["ready"] for c in status["containerStatuses"]] == [False]
