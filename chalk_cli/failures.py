@@ -120,6 +120,9 @@ def _show(error: Exception, context: CliContext) -> None:
             click.echo(f"cause: {printable(error.verdict.message)}", err=True)
         for line in verdict_evidence(error.verdict):
             click.echo(f"  {line}", err=True)
+    if isinstance(error, (DeployFailedError, WaitTimeoutError)):
+        for warning in error.info.warnings:
+            click.echo(f"warning: {printable(warning)}", err=True)
     if context.verbose:
         cause = error.__cause__
         while cause is not None:

@@ -6,6 +6,7 @@ times are RFC 3339 in UTC, fields are only ever added.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -193,6 +194,7 @@ class ScalingGroupInfo:
         deleted_at: When it was deleted (UTC), or None.
         spec: All that was asked for, JSON-shaped; secret names but never values.
         verdict: Why it is not available, or None.
+        warnings: What its replicas are that was not asked for, such as another image in its place.
     """
 
     id: str
@@ -212,6 +214,14 @@ class ScalingGroupInfo:
     deleted_at: datetime | None = None
     spec: Mapping[str, Any] = field(default_factory=dict)
     verdict: Verdict | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        shown = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        env = self.spec.get("env")
+        if env:
+            shown["spec"] = {**self.spec, "env": dict.fromkeys(env, "***")}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
     def desired_replicas(self) -> int:
@@ -249,6 +259,7 @@ class ScalingGroupInfo:
             "deleted_at": rfc3339(self.deleted_at),
             "spec": dict(self.spec),
             "verdict": self.verdict.to_dict() if self.verdict else None,
+            "warnings": list(self.warnings),
         }
 
 
@@ -307,7 +318,7 @@ class DeployResult:
             "action": self.action.value,
             "previous_revision": self.previous_revision,
             "changes": list(self.changes),
-            "warnings": list(self.warnings),
+            "warnings": list(dict.fromkeys((*self.warnings, *self.info.warnings))),
         }
 
 

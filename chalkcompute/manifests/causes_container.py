@@ -187,7 +187,7 @@ def _crash(pod: Pod, now: datetime) -> Verdict | None:
     often = pod.restarts >= _CRASHES or (pod.restarts >= _CRASHES_IN_BACK_OFF and backing_off)
     return Verdict(
         cause=Cause.CRASH_LOOP,
-        message=f"the container {_how_it_ended(code)}, restarted {_times(pod.restarts)}",
+        message=f"the container {_how_it_ended(code)}, {_restarted(pod.restarts)}",
         evidence=(
             Evidence(
                 kind="log",
@@ -209,8 +209,9 @@ def _how_it_ended(code: int | None) -> str:
     return f"crashes with exit code {code}{signal}"
 
 
-def _times(count: int) -> str:
-    return {0: "not yet", 1: "once", 2: "twice"}.get(count, f"{count} times")
+def _restarted(count: int) -> str:
+    known = {0: "not restarted yet", 1: "restarted once", 2: "restarted twice"}
+    return known.get(count, f"restarted {count} times")
 
 
 def _crash_next(code: int | None) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "STATE_ACTIVE",
     "STATE_DELETED",
     "STATE_DELETING",
+    "SUBSTITUTED_ANNOTATION",
     "TAG_PREFIX",
     "active_records",
     "grant_name",
@@ -70,6 +71,8 @@ STATE_DELETED = "deleted"
 ENVIRONMENT_ANNOTATION = "chalk.ai/environment-id"
 GATEWAY_ANNOTATION = "chalk.ai/gateway"
 REVISION_ANNOTATION = "chalk.ai/revision"
+SUBSTITUTED_ANNOTATION = "chalk.ai/image-substituted"
+"""On a Pod: its node runs something else in the place of the image, and what."""
 OUTCOME_ANNOTATION = "chalk.ai/outcome"
 POST_MORTEM_ANNOTATION = "chalk.ai/post-mortem"
 

@@ -32,13 +32,14 @@ def observe(live: LiveGroup, now: datetime) -> ScalingGroupInfo:
     verdict = None if _is_well(live, progress) else diagnose(live, now)
     status = _status(live, progress, verdict)
     record = live.record
+    warnings = tuple(dict.fromkeys(text for pod in progress.pods if (text := pod.substituted)))
     return ScalingGroupInfo(
         id=record.id,
         name=record.name,
         environment=record.environment,
         namespace=record.namespace,
         status=status,
-        status_message=_message(status, progress, verdict),
+        status_message=_message(status, progress, verdict, warnings),
         revision=record.revision,
         image=record.spec.image,
         port=record.spec.port,
@@ -49,6 +50,7 @@ def observe(live: LiveGroup, now: datetime) -> ScalingGroupInfo:
         updated_at=record.updated_at,
         spec=record.spec.to_dict(),
         verdict=verdict,
+        warnings=warnings,
     )
 
 
@@ -101,9 +103,16 @@ def _status(live: LiveGroup, progress: Rollout, verdict: Verdict | None) -> Stat
     return Status.RUNNING if progress.running or progress.old_ready else Status.PENDING
 
 
-def _message(status: Status, progress: Rollout, verdict: Verdict | None) -> str | None:
+def _message(
+    status: Status, progress: Rollout, verdict: Verdict | None, warnings: tuple[str, ...]
+) -> str | None:
     if verdict is not None:
         return verdict.message
+    said = (_state_message(status, progress), *warnings)
+    return "; ".join(text for text in said if text) or None
+
+
+def _state_message(status: Status, progress: Rollout) -> str | None:
     if status is Status.RUNNING:
         older = f"; {progress.old_ready} of an earlier revision" if progress.old_ready else ""
         return f"{progress.ready} of {progress.desired} replicas are ready{older}"

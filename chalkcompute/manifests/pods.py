@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from chalkcompute.manifests import labels
 from chalkcompute.manifests.deployment import CONTAINER
 from chalkcompute.manifests.times import parse_time
 from chalkcompute.types import Manifest
@@ -130,6 +131,12 @@ class Pod:
         declared, made = _declared(template), _declared(self.manifest)
         same = all(declared.get(key) == made.get(key) for key in _TEMPLATE_KEYS)
         return same and all(self.label(key) == value for key, value in wanted.items())
+
+    @property
+    def substituted(self) -> str | None:
+        """What the node says of something else that runs in the place of the image, or None."""
+        value = (self.manifest["metadata"].get("annotations") or {}).get(labels.SUBSTITUTED_ANNOTATION)
+        return value if isinstance(value, str) and value else None
 
     def label(self, key: str) -> str | None:
         """A label, or None."""

@@ -30,7 +30,15 @@ from chalkcompute.manifests.times import parse_time
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.types import Manifest, rfc3339
 
-__all__ = ["Operation", "Record", "Revision", "Tombstone", "is_record", "is_tombstone"]
+__all__ = [
+    "Operation",
+    "Record",
+    "Revision",
+    "Tombstone",
+    "is_record",
+    "is_tombstone",
+    "outcome_annotations",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +180,7 @@ class Revision:
         created_by: `user@host`.
         changes: Names of the spec fields that differ from the revision before.
         owner: The record.
-        outcome: `available`, `failed`, `interrupted`, …; None while it is not known.
+        outcome: `available`, `failed` or `timed-out`, as the last wait ended; None before one has.
         post_mortem: The verdict on a failed one, JSON-shaped.
     """
 
@@ -204,20 +212,12 @@ class Revision:
             labels.revision_name(self.name, self.revision), self, labels.RECORD_REVISION, extra, body
         )
         manifest["immutable"] = True
-        if annotations := self.outcome_annotations():
+        known = outcome_annotations(self.outcome, self.post_mortem)
+        if annotations := {key: value for key, value in known.items() if value is not None}:
             manifest["metadata"]["annotations"] = annotations
         if self.owner is not None:
             manifest["metadata"]["ownerReferences"] = [self.owner.reference()]
         return manifest
-
-    def outcome_annotations(self) -> dict[str, str]:
-        """What a merge patch writes into `metadata.annotations` once the outcome is known."""
-        found = {}
-        if self.outcome is not None:
-            found[labels.OUTCOME_ANNOTATION] = self.outcome
-        if self.post_mortem is not None:
-            found[labels.POST_MORTEM_ANNOTATION] = compact_json(self.post_mortem)
-        return found
 
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> Revision:
@@ -317,6 +317,14 @@ class Tombstone:
                 web_url=body.get("web_url"),
                 history=tuple(body.get("history", ())),
             )
+
+
+def outcome_annotations(outcome: str | None, post_mortem: Mapping[str, Any] | None) -> dict[str, str | None]:
+    """What a merge patch writes into `metadata.annotations` of a revision; None takes an annotation away."""
+    return {
+        labels.OUTCOME_ANNOTATION: outcome,
+        labels.POST_MORTEM_ANNOTATION: None if post_mortem is None else compact_json(post_mortem),
+    }
 
 
 def is_record(manifest: Manifest) -> bool:

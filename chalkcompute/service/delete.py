@@ -29,7 +29,8 @@ from chalkcompute.types import DeleteResult, Manifest
 
 __all__ = ["delete_group"]
 
-_POLL_SECONDS = 0.5
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 1.0
 _MADE = ("ConfigMap", "Service", "Deployment", "HorizontalPodAutoscaler")
 _MADE_WHERE_SERVED = (
     ("HTTPRoute", "gateway.networking.k8s.io", "httproutes"),
@@ -154,6 +155,7 @@ class _Delete:
     def _wait_gone(self, selector: str, name: str) -> None:
         until = self._world.monotonic() + self._timeout
         left = (*self._kinds(), *_FOLLOWING)
+        pause = _FIRST_PAUSE
         while True:
             found = self._objects(left, selector)
             if not found:
@@ -168,7 +170,8 @@ class _Delete:
                     hint=_why_left(found),
                 )
             self._reporter.say("deleting", f"waiting for {names}")
-            self._world.sleep(_POLL_SECONDS)
+            self._world.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     def _kinds(self) -> tuple[str, ...]:
         capabilities = self._cluster.capabilities()
@@ -206,6 +209,9 @@ def _named(objects: list[Manifest]) -> tuple[str, ...]:
 
 def _why_left(found: list[Manifest]) -> str:
     held = [obj for obj in found if obj["metadata"].get("finalizers")]
+    grace = [g for obj in found if (g := obj["metadata"].get("deletionGracePeriodSeconds"))]
+    if grace and not held:
+        return f"replicas have up to {max(grace)} s to drain and end; wait longer with `--timeout`"
     if any(obj["kind"] == "ScaledObject" for obj in held):
         return "KEDA's operator must run to let a ScaledObject go; the cluster goes on by itself"
     if held:

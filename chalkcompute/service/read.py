@@ -10,8 +10,8 @@ from datetime import UTC
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import ForbiddenError, NotFoundError, ObjectNotFoundError
 from chalkcompute.manifests import labels
-from chalkcompute.manifests.live import LiveGroup, rollout
-from chalkcompute.manifests.observe import observe, observe_tombstone
+from chalkcompute.manifests.live import UNASKED, LiveGroup, Unasked, rollout
+from chalkcompute.manifests.observe import observe, observe_tombstone, route_accepted
 from chalkcompute.manifests.placement import Gateway
 from chalkcompute.manifests.record import Record, Tombstone, is_record, is_tombstone
 from chalkcompute.service import records
@@ -99,7 +99,10 @@ def describe(cluster: Cluster, record: Record, *, world: World) -> ScalingGroupI
 
 
 def snapshot(cluster: Cluster, record: Record, *, deployment: Manifest | None = None) -> LiveGroup:
-    """What is live of a group, in at most four requests; pods and events only while it is not complete.
+    """What is live of a group, in at most four requests.
+
+    Events are asked for only while it is not complete, and the Gateway when it is and the route is not
+    accepted.
 
     Args:
         cluster: The cluster.
@@ -108,10 +111,18 @@ def snapshot(cluster: Cluster, record: Record, *, deployment: Manifest | None = 
     """
     found = deployment if deployment is not None else _ours(cluster, "Deployment", record)
     live = LiveGroup(record=record, deployment=found, route=_ours(cluster, "HTTPRoute", record))
-    if found is not None and not rollout(live).complete:
+    if found is None:
+        return live
+    if not rollout(live).complete:
         return replace(live, pods=pods_of(cluster, record), events=_events(cluster, record))
-    scaler = {"hpa": "HorizontalPodAutoscaler", "keda": "ScaledObject"}.get(record.spec.mode)
-    return live if scaler is None else replace(live, autoscaler=_ours(cluster, scaler, record))
+    if route_accepted(live):
+        live = replace(live, pods=pods_of(cluster, record))
+    else:
+        live = replace(live, gateway=_gateway(cluster, record))
+    # A HorizontalPodAutoscaler that cannot scale leaves a group that serves; KEDA's leaves none.
+    if record.spec.mode == "keda":
+        live = replace(live, autoscaler=_ours(cluster, "ScaledObject", record))
+    return live
 
 
 def pods_of(cluster: Cluster, record: Record) -> list[Manifest] | None:
@@ -129,6 +140,15 @@ def certificate_of(cluster: Cluster, gateway: Gateway) -> str | None:
         return None
     value = (obj["metadata"].get("annotations") or {}).get(CA_ANNOTATION)
     return value if isinstance(value, str) and value else None
+
+
+def _gateway(cluster: Cluster, record: Record) -> Manifest | Unasked | None:
+    try:
+        return cluster.get("Gateway", record.gateway.name, record.gateway.namespace)
+    except ObjectNotFoundError:
+        return None
+    except ForbiddenError:
+        return UNASKED
 
 
 def _ours(cluster: Cluster, kind: str, record: Record) -> Manifest | None:

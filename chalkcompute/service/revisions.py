@@ -6,12 +6,13 @@ import contextlib
 from collections.abc import Sequence
 
 from chalkcompute.cluster.protocol import Cluster
-from chalkcompute.errors import ObjectExistsError
+from chalkcompute.errors import ClusterError, ObjectExistsError
 from chalkcompute.manifests import labels
-from chalkcompute.manifests.record import Record, Revision
+from chalkcompute.manifests.record import Record, Revision, outcome_annotations
 from chalkcompute.service.scope import World
+from chalkcompute.types import Verdict
 
-__all__ = ["KEEP", "of", "write"]
+__all__ = ["KEEP", "conclude", "of", "write"]
 
 KEEP = 20
 
@@ -27,6 +28,19 @@ def write(cluster: Cluster, record: Record, changes: Sequence[str], world: World
         number = obj["metadata"]["labels"].get(labels.REVISION, "")
         if number.isdigit() and int(number) <= record.revision - KEEP:
             cluster.delete("ConfigMap", obj["metadata"]["name"], record.namespace)
+
+
+def conclude(cluster: Cluster, record: Record, outcome: str, verdict: Verdict | None = None) -> None:
+    """Note how a wait for the current revision ended, and the verdict on a failed one.
+
+    A courtesy to whoever reads the history: that it cannot be written fails no deploy.
+    """
+    post_mortem = verdict.to_dict() if verdict is not None else None
+    patch = {"metadata": {"annotations": outcome_annotations(outcome, post_mortem)}}
+    with contextlib.suppress(ClusterError):
+        cluster.merge(
+            "ConfigMap", labels.revision_name(record.name, record.revision), patch, record.namespace
+        )
 
 
 def of(cluster: Cluster, record: Record) -> tuple[Revision, ...]:

@@ -17,14 +17,16 @@ from chalkcompute.errors import (
     ObjectConflictError,
     WaitTimeoutError,
 )
+from chalkcompute.manifests import labels
 from chalkcompute.manifests.causes_route import route_state
 from chalkcompute.manifests.live import LiveGroup, Unasked, rollout
 from chalkcompute.manifests.observe import observe
 from chalkcompute.manifests.pods import Pod, seconds_since
+from chalkcompute.service import revisions
 from chalkcompute.service.progress import OnProgress, Reporter
 from chalkcompute.service.read import find_record, pods_of, snapshot
 from chalkcompute.service.scope import Scope, World
-from chalkcompute.types import Manifest, ScalingGroupInfo, Status
+from chalkcompute.types import Manifest, ScalingGroupInfo, Status, Verdict
 
 __all__ = ["SETTLE_SECONDS", "Until", "wait_group"]
 
@@ -35,6 +37,10 @@ SETTLE_SECONDS = 2.0
 
 _WATCH_SECONDS = 1.0
 _SHORTEST_PAUSE = 0.1
+_PULLING = frozenset(
+    ("ContainerCreating", "PodInitializing", "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull")
+)
+"""Reasons of a waiting container whose image may still be on its way."""
 _SERVING = frozenset({Status.AVAILABLE, Status.SCALED_TO_ZERO})
 
 
@@ -57,27 +63,37 @@ def wait_group(
             record = find_record(cluster, scope.namespace, name)  # deleted meanwhile: says so
             live = replace(live, record=record)
         info = observe(live, world.now())
-        _raise_if_failed(info)
+        if info.verdict is not None and info.verdict.terminal:
+            _conclude(cluster, live, "failed", info.verdict)
+            raise _failed(info, info.verdict)
         if _satisfied(live, info, until) and _stays(cluster, live, world):
+            if info.status in _SERVING:
+                _conclude(cluster, live, "available")
             reporter.say("done", _outcome(info), ready=info.ready_replicas, desired=info.desired_replicas)
             return info
         phase, message = _phase(live, info)
         reporter.say(phase, message, ready=info.ready_replicas, desired=info.desired_replicas)
         left = timeout - reporter.elapsed
         if left <= 0:
+            _conclude(cluster, live, "timed-out", info.verdict)
             raise _timed_out(info, until, timeout)
         _pause(cluster, live.deployment, min(left, _WATCH_SECONDS), world)
 
 
-def _raise_if_failed(info: ScalingGroupInfo) -> None:
-    verdict = info.verdict
-    if verdict is not None and verdict.terminal:
-        raise DeployFailedError(
-            f"scaling group `{info.name}` failed: {verdict.message}",
-            verdict=verdict,
-            info=info,
-            hint=verdict.next,
-        )
+def _conclude(cluster: Cluster, live: LiveGroup, outcome: str, verdict: Verdict | None = None) -> None:
+    """Note the outcome with the revision, if it is that which was seen and not one deployed meanwhile."""
+    annotations = (live.own_deployment or {}).get("metadata", {}).get("annotations") or {}
+    if annotations.get(labels.REVISION_ANNOTATION) == str(live.record.revision):
+        revisions.conclude(cluster, live.record, outcome, verdict)
+
+
+def _failed(info: ScalingGroupInfo, verdict: Verdict) -> DeployFailedError:
+    return DeployFailedError(
+        f"scaling group `{info.name}` failed: {verdict.message}",
+        verdict=verdict,
+        info=info,
+        hint=verdict.next,
+    )
 
 
 def _timed_out(info: ScalingGroupInfo, until: Until, timeout: float) -> WaitTimeoutError:
@@ -115,7 +131,7 @@ def _is_accepted(live: LiveGroup) -> bool:
 
 def _stays(cluster: Cluster, live: LiveGroup, world: World) -> bool:
     """Whether the replicas that satisfied us are still up once the youngest is `SETTLE_SECONDS` old."""
-    before = _running(pods_of(cluster, live.record))
+    before = _running(live.pods if live.pods is not None else pods_of(cluster, live.record))
     if not before:
         return True
     youngest = min(seconds_since(pod.running_since, world.now()) for pod in before.values())
@@ -138,9 +154,10 @@ def _phase(live: LiveGroup, info: ScalingGroupInfo) -> tuple[str, str]:
     now = rollout(live)
     if now.complete:
         return "routing", said or "waiting for the gateway to accept the route"
-    if now.running or any(pod.restarts for pod in now.pods):
+    waiting = {pod.waiting.get("reason") for pod in now.pods if pod.waiting}
+    if now.running or any(pod.restarts or pod.termination for pod in now.pods) or waiting - _PULLING:
         return "starting", said or f"{now.ready} of {now.desired} replicas ready"
-    if any(pod.waiting for pod in now.pods):
+    if waiting:
         return "pulling", said or f"pulling `{info.image}`"
     return "scheduling", said or "waiting for a replica to start"
 

@@ -84,6 +84,12 @@ class ScalingGroupSpec:
                 hint=f"raise `max_replicas` to {self.min_replicas} or more",
             )
 
+    def __repr__(self) -> str:
+        # Values of the environment may be credentials; reprs end in logs and tracebacks.
+        shown = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        shown |= {"env": dict.fromkeys(self.env, "***"), "tags": dict(self.tags)}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
     def __hash__(self) -> int:
         return hash((self.name, self.image, self.port, self.min_replicas, self.max_replicas))
 

@@ -174,6 +174,20 @@ def test_warnings_are_said(invoke: Invoke) -> None:
     assert "warning: 10 % CPU target" in invoke(*CREATE, "--target-cpu=10").stderr
 
 
+def test_what_runs_in_the_place_of_the_image_is_said(
+    invoke: Invoke, client: MemoryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "Python 3.11 is used instead"
+    waited = client.wait_scaling_group
+    monkeypatch.setattr(
+        client,
+        "wait_scaling_group",
+        lambda name, **options: dataclasses.replace(waited(name, **options), warnings=(said,)),
+    )
+    assert f"warning: {said}" in invoke(*CREATE).stderr.splitlines()
+    assert json.loads(invoke(*CREATE, "-o", "json").stdout)["warnings"] == [said]
+
+
 @pytest.mark.parametrize(
     ("output", "stdout"),
     [("name", "inference\n"), ("url", "https://abc123-inference.gw.chalk.ai\n")],

@@ -12,6 +12,7 @@ from chalk_cli.options import OUTPUT_FORMATS, output_options, verb_options
 from chalk_cli.params import Duration
 from chalk_cli.progress import show_progress
 from chalk_cli.spec_options import DescribingCommand, build_spec, spec_options
+from chalk_cli.text import printable
 
 __all__ = ["create_command"]
 
@@ -58,8 +59,9 @@ def create_command(
         result = client.create_scaling_group(
             spec, update=not no_update, dry_run=dry_run, on_progress=on_progress
         )
-    for warning in result.warnings:
-        cli.talk(f"warning: {warning}")
+    told = dict.fromkeys((*result.warnings, *result.info.warnings))
+    for warning in told:
+        cli.talk(f"warning: {printable(warning)}")
     line = action_line(result, dry_run=dry_run)
     if output in ("table", "wide"):
         click.echo(line)
@@ -72,5 +74,8 @@ def create_command(
         with show_progress(cli) as on_progress:
             info = client.wait_scaling_group(spec.name, timeout=timeout, on_progress=on_progress)
         result = dataclasses.replace(result, info=info)
+        for warning in info.warnings:
+            if warning not in told:
+                cli.talk(f"warning: {printable(warning)}")
     data = {**result.to_dict(), "dry_run": dry_run, "target": dataclasses.asdict(target)}
     write_group(result.info, output, table_format, data=data)

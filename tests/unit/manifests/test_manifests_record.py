@@ -21,6 +21,7 @@ from chalkcompute.manifests.record import (
     Tombstone,
     is_record,
     is_tombstone,
+    outcome_annotations,
 )
 from chalkcompute.spec import ScalingGroupSpec
 from tests.unit.manifests.manifests_builders import GROUP_ID, NOW, a_record, a_spec, specs
@@ -108,9 +109,13 @@ def test_a_revision_round_trips() -> None:
     for revision in (a_revision(), failed, a_revision(owner=None)):
         assert Revision.from_manifest(json.loads(json.dumps(revision.to_manifest()))) == revision
     assert failed.to_manifest()["immutable"] is True
-    assert failed.outcome_annotations() == {
+    assert failed.to_manifest()["metadata"]["annotations"] == {
         "chalk.ai/outcome": "failed",
         "chalk.ai/post-mortem": '{"cause":"CrashLoop"}',
+    }
+    assert outcome_annotations("available", None) == {
+        "chalk.ai/outcome": "available",
+        "chalk.ai/post-mortem": None,
     }
 
 

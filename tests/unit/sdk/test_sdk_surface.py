@@ -299,6 +299,13 @@ def test_positional_arguments_are_refused() -> None:
 def test_no_value_of_env_in_a_repr() -> None:
     assert "canary" not in repr(ScalingGroup(image="i", env={"A": "canary"}))
     assert "canary" not in repr(ScalingGroup.from_name("web", client=Client()))
+    spec = ScalingGroupSpec(name="web", image="i", env={"TOKEN": "canary"}, tags={"team": "ml"})
+    assert "canary" not in repr(spec)
+    assert "TOKEN" in repr(spec)
+    assert "'team': 'ml'" in repr(spec)
+    info = replace(Client().get_scaling_group("web"), spec=spec.to_dict())
+    assert "canary" not in repr(DeployResult(Action.CREATED, info))
+    assert "TOKEN" in repr(info)
 
 
 def test_manifests_need_no_cluster_when_all_is_said() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chalkcompute import Cause, ChalkClient, Progress, ScalingGroupSpec, Status
-from chalkcompute.errors import DeployFailedError, NotFoundError, WaitTimeoutError
+from chalkcompute.errors import DeployFailedError, ForbiddenError, NotFoundError, WaitTimeoutError
 from chalkcompute.manifests import labels
 
 if TYPE_CHECKING:
@@ -229,7 +231,93 @@ def test_a_group_that_goes_away_meanwhile(
         client.wait_scaling_group("web", timeout=30)
 
 
-def test_events_and_pods_are_asked_for_only_while_it_is_not_complete(
+def outcome(cluster: ApiCluster, revision: int = 1) -> dict[str, str]:
+    obj = cluster.seen("ConfigMap", labels.revision_name("web", revision))
+    assert obj is not None
+    found: dict[str, str] = obj["metadata"].get("annotations") or {}
+    return found
+
+
+def test_a_revision_remembers_how_its_wait_ended(
+    client: ChalkClient, cluster: ApiCluster, controller: Controller
+) -> None:
+    assert outcome(cluster) == {}
+    with pytest.raises(WaitTimeoutError):
+        client.wait_scaling_group("web", timeout=2)
+    assert outcome(cluster) == {"chalk.ai/outcome": "timed-out"}
+    controller.pod("web-1-a", {"waiting": {"reason": "InvalidImageName", "message": "no"}})
+    controller.deployment()
+    with pytest.raises(DeployFailedError) as caught:
+        client.wait_scaling_group("web")
+    noted = outcome(cluster)
+    assert noted["chalk.ai/outcome"] == "failed"
+    assert json.loads(noted["chalk.ai/post-mortem"]) == caught.value.verdict.to_dict()
+    controller.up()
+    controller.route()
+    client.wait_scaling_group("web")
+    assert outcome(cluster) == {"chalk.ai/outcome": "available"}
+
+
+def test_an_outcome_that_cannot_be_noted_fails_nothing(
+    controller: Controller, reconnect: Callable[..., tuple[ChalkClient, Any]]
+) -> None:
+    refusal = ForbiddenError("configmaps is forbidden", status=403, reason="Forbidden")
+    client, _ = reconnect(fail={("merge", "ConfigMap"): refusal})
+    controller.up()
+    controller.route()
+    assert client.wait_scaling_group("web").status is Status.AVAILABLE
+
+
+def test_a_revision_deployed_meanwhile_is_not_judged_by_another(
+    client: ChalkClient, cluster: ApiCluster, controller: Controller, spec: ScalingGroupSpec
+) -> None:
+    def deploy() -> None:
+        client.create_scaling_group(replace(spec, image="nginx:2"))
+
+    cluster.after = [deploy]
+    with pytest.raises(WaitTimeoutError):
+        client.wait_scaling_group("web", timeout=3)
+    assert outcome(cluster, 1) == outcome(cluster, 2) == {}
+
+
+@pytest.mark.parametrize(
+    ("state", "restarts", "phase"),
+    [
+        ({"waiting": {"reason": "ContainerCreating"}}, 0, "pulling"),
+        ({"waiting": {"reason": "ImagePullBackOff"}}, 0, "pulling"),
+        ({"waiting": {"reason": "CrashLoopBackOff"}}, 1, "starting"),
+        ({"terminated": {"exitCode": 1}}, 0, "starting"),
+        ({"waiting": {"reason": "CreateContainerError"}}, 0, "starting"),
+        ({"running": {}}, 0, "starting"),
+    ],
+)
+def test_phases(
+    client: ChalkClient, controller: Controller, state: dict[str, Any], restarts: int, phase: str
+) -> None:
+    controller.pod("web-1-a", state, restarts=restarts)
+    controller.deployment()
+    steps: list[Progress] = []
+    with pytest.raises(WaitTimeoutError):
+        client.wait_scaling_group("web", timeout=1, on_progress=steps.append)
+    assert {step.phase for step in steps} == {phase}
+
+
+def test_another_image_in_its_place_is_said(
+    client: ChalkClient, cluster: ApiCluster, controller: Controller
+) -> None:
+    controller.up()
+    controller.route()
+    pod = cluster.api.get("Pod", "web-1-a", "default")
+    pod["metadata"]["annotations"] = {"chalk.ai/image-substituted": "Python 3.11 is used instead"}
+    cluster.api.update(pod, manager="kubelet")
+    for info in (client.wait_scaling_group("web"), client.get_scaling_group("web")):
+        assert info.status is Status.AVAILABLE
+        assert info.status_message == "Python 3.11 is used instead"
+        assert info.warnings == ("Python 3.11 is used instead",)
+        assert info.to_dict()["warnings"] == ["Python 3.11 is used instead"]
+
+
+def test_events_are_asked_for_only_while_it_is_not_complete(
     client: ChalkClient, cluster: ApiCluster, controller: Controller
 ) -> None:
     controller.up()
