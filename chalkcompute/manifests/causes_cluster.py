@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from chalkcompute.manifests.live import LiveGroup, Rollout
+from chalkcompute.manifests.live import POD_TEMPLATE_HASH, LiveGroup, Rollout
 from chalkcompute.manifests.pods import Pod, condition, events_about, log_lines, seconds_since
 from chalkcompute.manifests.times import parse_time
-from chalkcompute.types import Cause, Evidence, Manifest, Verdict
+from chalkcompute.types import Cause, Evidence, Verdict
 
 __all__ = [
     "admission_verdict",
@@ -18,6 +18,7 @@ __all__ = [
     "volume_verdict",
 ]
 
+_ADMISSION_SETTLE_SECONDS = 2  # that long the Deployment may still show what an earlier ReplicaSet met
 _ADMISSION_SECONDS = 15  # a service account or a webhook may only just be coming up
 _ADMISSION_PERMANENT = re.compile(
     r"violates PodSecurity|(maximum|minimum) [\w.-]+ usage per|is invalid|denied (the )?request",
@@ -27,17 +28,34 @@ _READINESS_SECONDS = 10  # any server needs a moment to bind its port
 _READINESS_SILENT_SECONDS = 30
 
 
-def admission_verdict(deployment: Manifest, progress: Rollout, minimum: int, now: datetime) -> Verdict | None:
-    """Quota or admission refuses the pods: condition ReplicaFailure of the Deployment."""
+def admission_verdict(live: LiveGroup, progress: Rollout, now: datetime) -> Verdict | None:
+    """Quota or admission refuses the pods: condition ReplicaFailure of the Deployment.
+
+    While the current ReplicaSet has no failure of its own, the Deployment shows that of an earlier one.
+    """
+    deployment = live.own_deployment
+    if deployment is None or not progress.observed:
+        return None
     failure = condition(deployment, "ReplicaFailure")
     if failure.get("status") != "True":
         return None
     text = failure.get("message", "")
-    lasting = seconds_since(parse_time(failure.get("lastTransitionTime")), now) >= _ADMISSION_SECONDS
-    certain = lasting or bool(_ADMISSION_PERMANENT.search(text))
+    if _is_about_another(text, live.record.name, progress):
+        return None
+    lasting = live.seconds_for(parse_time(failure.get("lastTransitionTime")), now)
+    written = live.record.written_at
+    settled = written is None or seconds_since(written, now) >= _ADMISSION_SETTLE_SECONDS
+    certain = lasting >= _ADMISSION_SECONDS or (settled and bool(_ADMISSION_PERMANENT.search(text)))
     # As many as must be there are: scaling up further is what was refused.
-    terminal = certain and progress.ready < max(minimum, 1)
+    terminal = certain and progress.ready < max(live.record.spec.min_replicas, 1)
     return refused_pods(text, reason=failure.get("reason"), terminal=terminal)
+
+
+def _is_about_another(text: str, name: str, progress: Rollout) -> bool:
+    """Whether a refusal names a pod of another ReplicaSet than the current one, where that is known."""
+    refused = re.search(rf'pods? "{re.escape(name)}-([0-9a-z]+)-', text)
+    current = progress.pods[0].label(POD_TEMPLATE_HASH) if progress.pods else None
+    return refused is not None and current is not None and refused[1] != current
 
 
 def refused_pods(text: str, *, reason: str | None, terminal: bool) -> Verdict:

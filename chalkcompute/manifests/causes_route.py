@@ -9,7 +9,7 @@ from typing import Any
 
 from chalkcompute.manifests.live import LiveGroup, Unasked
 from chalkcompute.manifests.placement import Gateway
-from chalkcompute.manifests.pods import condition, seconds_since
+from chalkcompute.manifests.pods import condition
 from chalkcompute.manifests.times import parse_time
 from chalkcompute.types import Cause, Evidence, Manifest, Verdict
 
@@ -93,8 +93,8 @@ def route_verdict(live: LiveGroup, now: datetime) -> Verdict | None:
     if state.accepted:
         return missing
     if state.accepted is False:
-        return _refused(state, gateway, now)
-    return missing or _silent(live.route, gateway, now)
+        return _refused(state, live, now)
+    return missing or _silent(live.route, live, now)
 
 
 def _gateway_verdict(found: Manifest | Unasked | None, gateway: Gateway) -> Verdict | None:
@@ -124,7 +124,7 @@ def _gateway_verdict(found: Manifest | Unasked | None, gateway: Gateway) -> Verd
 
 
 def _no_route(live: LiveGroup, now: datetime) -> Verdict | None:
-    if seconds_since(live.record.updated_at, now) < _REFUSED_SECONDS:
+    if live.seconds_for(live.record.updated_at, now) < _REFUSED_SECONDS:
         return None
     return Verdict(
         cause=Cause.ROUTE_NOT_ACCEPTED,
@@ -134,7 +134,8 @@ def _no_route(live: LiveGroup, now: datetime) -> Verdict | None:
     )
 
 
-def _refused(state: RouteState, gateway: Gateway, now: datetime) -> Verdict:
+def _refused(state: RouteState, live: LiveGroup, now: datetime) -> Verdict:
+    gateway = live.record.gateway
     meaning = _MEANING.get(state.reason) or state.message.rstrip(".") or "no reason given"
     return Verdict(
         cause=Cause.ROUTE_NOT_ACCEPTED,
@@ -142,12 +143,13 @@ def _refused(state: RouteState, gateway: Gateway, now: datetime) -> Verdict:
         + meaning,
         evidence=(Evidence(kind="condition", reason=state.reason, lines=(state.message,)),),
         next="correct the gateway's listener, or choose another with `CHALK_GATEWAY=namespace/name`",
-        terminal=seconds_since(state.since, now) >= _REFUSED_SECONDS,
+        terminal=live.seconds_for(state.since, now) >= _REFUSED_SECONDS,
     )
 
 
-def _silent(route: Manifest, gateway: Gateway, now: datetime) -> Verdict | None:
-    age = seconds_since(parse_time(route["metadata"].get("creationTimestamp")), now)
+def _silent(route: Manifest, live: LiveGroup, now: datetime) -> Verdict | None:
+    gateway = live.record.gateway
+    age = live.seconds_for(parse_time(route["metadata"].get("creationTimestamp")), now)
     if age < _SILENT_SECONDS:
         return None
     return Verdict(
@@ -167,7 +169,7 @@ def autoscaler_verdict(live: LiveGroup, now: datetime) -> Verdict | None:
     if isinstance(found, Unasked) or found is None or found.get("kind") != "ScaledObject":
         return None
     ready = condition(found, "Ready")
-    age = seconds_since(parse_time(found["metadata"].get("creationTimestamp")), now)
+    age = live.seconds_for(parse_time(found["metadata"].get("creationTimestamp")), now)
     if ready.get("status") == "True" or age < _AUTOSCALER_SECONDS:
         return None
     text = ready.get("message") or "KEDA has not answered: is its operator running"

@@ -26,6 +26,7 @@ __all__ = [
     "read_identity",
     "reading",
     "required_time",
+    "written_at",
 ]
 
 SCHEMA = "1"
@@ -170,6 +171,15 @@ def read_identity(manifest: Manifest, body: Mapping[str, Any]) -> dict[str, Any]
         "created_at": required_time(body["created_at"]),
         "spec": ScalingGroupSpec.from_dict(body["spec"]),
     }
+
+
+def written_at(metadata: Mapping[str, Any]) -> datetime | None:
+    """When our field manager last wrote an object, by the clock of the API server, or None."""
+    entries = metadata.get("managedFields") or ()
+    moments = (
+        parse_time(entry.get("time")) for entry in entries if entry.get("manager") == labels.FIELD_MANAGER
+    )
+    return max((moment for moment in moments if moment is not None), default=None)
 
 
 def required_time(text: str) -> datetime:

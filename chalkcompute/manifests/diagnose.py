@@ -47,7 +47,8 @@ def diagnose(live: LiveGroup, now: datetime) -> Verdict | None:
         return interrupted
     progress = rollout(live)
     found = list(_replica_verdicts(live, progress, now))
-    stuck = live.own_deployment is not None and _deadline_passed(live.own_deployment)
+    # Until the controller has seen the current spec, what it says is about the one before.
+    stuck = progress.observed and live.own_deployment is not None and _deadline_passed(live.own_deployment)
     if found:
         verdict = min(
             found, key=lambda v: (not v.terminal, _ORDER.index(v.cause) if v.cause in _ORDER else -1)
@@ -62,11 +63,10 @@ def diagnose(live: LiveGroup, now: datetime) -> Verdict | None:
 
 def _replica_verdicts(live: LiveGroup, progress: Rollout, now: datetime) -> Iterator[Verdict]:
     """What is wrong with the replicas of the current revision."""
-    deployment = live.own_deployment
-    if deployment is None:
+    if live.own_deployment is None:
         return
-    refused = admission_verdict(deployment, progress, live.record.spec.min_replicas, now)
-    if refused is not None and progress.observed:
+    refused = admission_verdict(live, progress, now)
+    if refused is not None:
         yield refused
     for pod in progress.pods:
         verdict = (

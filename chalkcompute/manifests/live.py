@@ -5,18 +5,19 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from chalkcompute.manifests import labels
-from chalkcompute.manifests.pods import Pod
+from chalkcompute.manifests.pods import Pod, seconds_since
 from chalkcompute.manifests.record import Record
 from chalkcompute.types import Manifest
 
-__all__ = ["UNASKED", "LiveGroup", "Rollout", "Unasked", "rollout"]
+__all__ = ["POD_TEMPLATE_HASH", "UNASKED", "LiveGroup", "Rollout", "Unasked", "rollout"]
 
 _REVISION = (
     "deployment.kubernetes.io/revision"  # written by the Deployment controller on it and its ReplicaSets
 )
-_HASH = "pod-template-hash"
+POD_TEMPLATE_HASH = "pod-template-hash"
 
 
 class Unasked(enum.Enum):
@@ -52,6 +53,15 @@ class LiveGroup:
     route: Manifest | Unasked | None = UNASKED
     gateway: Manifest | Unasked | None = UNASKED
     autoscaler: Manifest | Unasked | None = UNASKED
+
+    def seconds_for(self, since: datetime | None, now: datetime) -> float:
+        """Seconds that something has been so, at most those since the last deploy.
+
+        What a controller said before that was about other objects, and it may not have looked again.
+        """
+        seconds = seconds_since(since, now)
+        written = self.record.written_at
+        return seconds if written is None else min(seconds, seconds_since(written, now))
 
     @property
     def own_deployment(self) -> Manifest | None:
@@ -104,7 +114,9 @@ def rollout(live: LiveGroup) -> Rollout:
     pods = [Pod(pod) for pod in live.pods if labels.is_owned_by(pod, live.record.id)]
     alive = sorted((p for p in pods if not p.is_over), key=lambda p: (p.created, p.name))
     chosen = _current_hash(live, deployment, alive) if observed else None
-    current_pods = tuple(p for p in alive if p.label(_HASH) == chosen) if chosen is not None else ()
+    current_pods = (
+        tuple(p for p in alive if p.label(POD_TEMPLATE_HASH) == chosen) if chosen is not None else ()
+    )
     return Rollout(
         desired=desired,
         observed=observed,
@@ -124,10 +136,12 @@ def _current_hash(live: LiveGroup, deployment: Manifest, pods: Sequence[Pod]) ->
     if not (deployment.get("status") or {}).get("updatedReplicas", 0) or not pods:
         return None
     # ReplicaSets were not asked for: a pod of the current one is made from the template as it is now. Where
-    # admission has changed pods so that none equals it, the newest is the best guess.
+    # admission has added to pods, the template is still in them; where it has changed them so that none
+    # fits, the newest is the best guess.
     template = deployment["spec"]["template"]
-    made_from_it = [pod for pod in pods if pod.is_made_from(template)]
-    return (made_from_it or pods)[-1].label(_HASH)
+    exactly = [pod for pod in pods if pod.is_made_from(template)]
+    roughly = [pod for pod in pods if pod.contains(template)]
+    return (exactly or roughly or pods)[-1].label(POD_TEMPLATE_HASH)
 
 
 def _hash_of_current(replica_sets: Sequence[Manifest], deployment: Manifest) -> str | None:
@@ -137,6 +151,6 @@ def _hash_of_current(replica_sets: Sequence[Manifest], deployment: Manifest) -> 
         metadata = replica_set["metadata"]
         owned = any(owner.get("uid") == uid for owner in metadata.get("ownerReferences") or ())
         if owned and (metadata.get("annotations") or {}).get(_REVISION) == revision:
-            found = (metadata.get("labels") or {}).get(_HASH)
+            found = (metadata.get("labels") or {}).get(POD_TEMPLATE_HASH)
             return found if isinstance(found, str) else None
     return None

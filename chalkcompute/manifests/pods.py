@@ -132,6 +132,16 @@ class Pod:
         same = all(declared.get(key) == made.get(key) for key in _TEMPLATE_KEYS)
         return same and all(self.label(key) == value for key, value in wanted.items())
 
+    def contains(self, template: Mapping[str, Any]) -> bool:
+        """Whether all that a pod template says of our container is in this pod, whatever else is.
+
+        A mesh adds variables, a LimitRange adds limits, both after the Deployment has made the pod.
+        """
+        wanted = (template.get("metadata") or {}).get("labels") or {}
+        declared, made = _declared(template), _declared(self.manifest)
+        inside = all(_is_within(declared[key], made.get(key)) for key in _TEMPLATE_KEYS if key in declared)
+        return inside and all(self.label(key) == value for key, value in wanted.items())
+
     @property
     def substituted(self) -> str | None:
         """What the node says of something else that runs in the place of the image, or None."""
@@ -148,6 +158,17 @@ def _declared(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     """Our container as a pod or a pod template declares it."""
     declared: Sequence[Mapping[str, Any]] = (pod.get("spec") or {}).get("containers") or ()
     return next((c for c in declared if c.get("name") == CONTAINER), {})
+
+
+def _is_within(part: Any, whole: Any) -> bool:
+    if isinstance(part, Mapping) and isinstance(whole, Mapping):
+        return all(_is_within(value, whole.get(key)) for key, value in part.items())
+    if isinstance(part, list) and isinstance(whole, list):
+        if all(isinstance(item, Mapping) and "name" in item for item in (*part, *whole)):
+            named = {item["name"]: item for item in whole}
+            return all(_is_within(item, named.get(item["name"])) for item in part)
+        return part == whole
+    return bool(part == whole)
 
 
 def condition(obj: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

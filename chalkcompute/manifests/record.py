@@ -24,6 +24,7 @@ from chalkcompute.manifests.codec import (
     read_identity,
     reading,
     required_time,
+    written_at,
 )
 from chalkcompute.manifests.placement import Gateway, Owner, Placement, Profile
 from chalkcompute.manifests.times import parse_time
@@ -79,6 +80,7 @@ class Record:
         uid: `metadata.uid`, None before it exists.
         resource_version: `metadata.resourceVersion`, None before it exists.
         removed_at: `metadata.deletionTimestamp`: since then the cluster removes what it owns (UTC).
+        written_at: When the API server last took it from us, which every deploy that writes does (UTC).
     """
 
     id: str
@@ -95,6 +97,7 @@ class Record:
     uid: str | None = None
     resource_version: str | None = None
     removed_at: datetime | None = None
+    written_at: datetime | None = None
 
     @property
     def web_url(self) -> str:
@@ -162,6 +165,7 @@ class Record:
                 uid=metadata.get("uid"),
                 resource_version=metadata.get("resourceVersion"),
                 removed_at=parse_time(metadata.get("deletionTimestamp")),
+                written_at=written_at(metadata),
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -315,6 +316,41 @@ def test_pod_security_is_certain_at_once() -> None:
     assert verdict is not None
     assert (verdict.cause, verdict.terminal) == (Cause.ADMISSION_REFUSED, True)
     assert "runAsNonRoot" in verdict.message
+
+
+def test_what_a_controller_said_before_the_last_deploy_is_not_the_end_of_it() -> None:
+    """Conditions keep their time while their words change, and outlive what they were about for a moment."""
+    just_now = a_record(written_at=NOW - timedelta(seconds=1))
+    policy = a_condition("ReplicaFailure", message='pods "x" is forbidden: violates PodSecurity "restricted"')
+    quota_long_ago = a_condition("ReplicaFailure", message='pods "x" is forbidden: exceeded quota: q')
+    for live in (
+        a_live(route=a_route(a_condition("Accepted", "False", "NotAllowedByListeners"))),
+        a_live(route=a_route()),
+        a_live(deployment=a_deployment(updated=0, conditions=(policy,))),
+        a_live(deployment=a_deployment(updated=0, conditions=(quota_long_ago,))),
+    ):
+        before = diagnose(live, NOW)
+        assert before is not None
+        assert before.terminal
+        fresh = diagnose(replace(live, record=just_now), NOW)
+        assert fresh is None or not fresh.terminal
+
+
+def test_a_deadline_that_an_earlier_spec_missed_is_not_the_new_ones() -> None:
+    seen = a_deployment(conditions=(stuck(),))
+    unseen = a_deployment(conditions=(stuck(),), generation=2)
+    assert observe(a_live(deployment=seen), NOW).status is Status.FAILED
+    assert observe(a_live(deployment=unseen), NOW).status is Status.PENDING
+
+
+def test_a_refusal_of_an_earlier_replica_sets_pods_is_not_the_current_ones() -> None:
+    current = pod("deaf")
+    now_hash = current["metadata"]["labels"]["pod-template-hash"]
+    for refused, cause in ((now_hash, Cause.QUOTA_EXCEEDED), ("0ld", None)):
+        text = f'pods "inference-{refused}-x2x" is forbidden: exceeded quota: q'
+        deployment = a_deployment(conditions=(a_condition("ReplicaFailure", message=text),))
+        verdict = diagnose(a_live(deployment=deployment, pods=[current], events=[]), after(current, 1))
+        assert (None if verdict is None else verdict.cause) is cause
 
 
 def stuck() -> dict[str, Any]:
