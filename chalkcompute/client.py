@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from chalkcompute.cluster.kubeconfig import Connection
     from chalkcompute.cluster.protocol import Cluster
+    from chalkcompute.manifests.placement import Gateway
+    from chalkcompute.service.read import WayIn
     from chalkcompute.service.scope import Scope, World
     from chalkcompute.settings import Settings
     from chalkcompute.spec import ScalingGroupSpec
@@ -73,7 +75,7 @@ class ChalkClient:
         self._loaded: Settings | None = None
         self._chosen: Connection | None = None
         self._opened: Cluster | None = None
-        self._authorities: dict[tuple[str, str], str | None] = {}
+        self._ways_in: dict[tuple[str, str], WayIn] = {}
         self._made_world: World | None = None
 
     @classmethod
@@ -283,7 +285,7 @@ class ChalkClient:
             SpecError: More than one body.
         """
         from chalkcompute.service.call import Call, send_call
-        from chalkcompute.service.read import certificate_of, find_record
+        from chalkcompute.service.read import find_record
 
         call = Call(
             path=path,
@@ -300,16 +302,23 @@ class ChalkClient:
         if record.web_url is None:
             raise NotFoundError(f"scaling group `{name}` has no URL")
         ca_file = self._settings().ca_file
-        if ca_file is not None:
-            authority: str | None = _read_pem(ca_file)
-        else:
-            gateway = record.gateway
-            key = (gateway.namespace, gateway.name)
-            if key not in self._authorities:
-                self._authorities[key] = certificate_of(self._cluster(), gateway)
-            authority = self._authorities[key]
         world = self._world()
-        return send_call(record.web_url, call, ca_pem=authority, sleep=world.sleep, monotonic=world.monotonic)
+        return send_call(
+            record.web_url,
+            call,
+            ca_pem=_read_pem(ca_file) if ca_file is not None else self._way_in(record.gateway).authority,
+            addresses=lambda: self._way_in(record.gateway).addresses,
+            sleep=world.sleep,
+            monotonic=world.monotonic,
+        )
+
+    def _way_in(self, gateway: Gateway) -> WayIn:
+        from chalkcompute.service.read import way_in
+
+        key = (gateway.namespace, gateway.name)
+        if key not in self._ways_in:
+            self._ways_in[key] = way_in(self._cluster(), gateway)
+        return self._ways_in[key]
 
     def _settings(self) -> Settings:
         if self._loaded is None:
@@ -358,6 +367,7 @@ class ChalkClient:
             gateway=settings.gateway,
             gateway_section=settings.gateway_section,
             gateway_domain=settings.gateway_domain,
+            gateway_port=settings.gateway_port,
             profile=settings.profile,
         )
 

@@ -17,6 +17,7 @@ reads it) or `~/.kube/config`, then the credentials of the pod we run in, then a
 | `CHALK_ENVIRONMENT` | environment id, first part of every host name |
 | `CHALK_GATEWAY` | `namespace/name` of the Gateway to attach routes to; `/listener` may follow |
 | `CHALK_GATEWAY_DOMAIN` | domain of its wildcard listener, where it cannot be read off the Gateway |
+| `CHALK_GATEWAY_PORT` | port at which clients reach it, where a load balancer changes it |
 | `CHALK_LOCAL_HOME` | state folder of the local cluster; `~/.chalk/local` |
 | `CHALK_GPU_NODE_SELECTOR_KEY`, `CHALK_GPU_RESOURCE_NAME` | where they are not GKE's and NVIDIA's |
 | `CHALK_KEDA_NAMESPACE`, `CHALK_KEDA_INTERCEPTOR_SERVICE` | where KEDA's HTTP add-on lives |
@@ -56,6 +57,7 @@ class Settings:
         gateway: `(namespace, name)` of the Gateway, or None to look for it.
         gateway_section: Name of its listener, or None for the one that fits.
         gateway_domain: Its domain, or None to read it off the Gateway.
+        gateway_port: Port at which clients reach it, or None for the listener's own.
         in_cluster_server: URL of the API server when we run in a pod, or None.
         service_account: Folder of the pod's credentials.
         local_kubeconfig: kubeconfig of the local cluster, whether it exists or not.
@@ -72,6 +74,7 @@ class Settings:
     gateway: tuple[str, str] | None = None
     gateway_section: str | None = None
     gateway_domain: str | None = None
+    gateway_port: int | None = None
     in_cluster_server: str | None = None
     service_account: Path = _SERVICE_ACCOUNT
     local_kubeconfig: Path = Path("kubeconfig")
@@ -107,7 +110,8 @@ def load_settings(
         service_account: Folder of the pod's credentials.
 
     Raises:
-        ConfigError: An env file that cannot be read, a gateway not of the form `namespace/name`.
+        ConfigError: An env file that cannot be read, a gateway not of the form `namespace/name`, a port
+            that is none.
     """
     real = os.environ if environ is None else environ
     values = {**_env_file(env_file or real.get("CHALK_ENV_FILE"), folder or Path()), **real}
@@ -131,6 +135,7 @@ def load_settings(
         gateway=chosen[:2] if chosen else None,
         gateway_section=chosen[2] if chosen else None,
         gateway_domain=_domain(setting(gateway_domain, "CHALK_GATEWAY_DOMAIN")),
+        gateway_port=_port(setting(None, "CHALK_GATEWAY_PORT")),
         in_cluster_server=_in_cluster_server(values),
         service_account=service_account,
         local_kubeconfig=(_expand(local_home, home) if local_home else home / ".chalk" / "local")
@@ -284,6 +289,14 @@ def _domain(text: str | None) -> str | None:
     if not all(label.replace("-", "").isalnum() and label.isascii() and len(label) <= 63 for label in labels):
         raise ConfigError(f"gateway domain `{text}` is not a DNS name", hint="for example `gw.example.com`")
     return domain
+
+
+def _port(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+        raise ConfigError(f"CHALK_GATEWAY_PORT `{text}` is no port", hint="a number from 1 to 65535")
+    return int(text)
 
 
 def _profile(values: Mapping[str, str]) -> Profile:

@@ -7,9 +7,11 @@ answers, 503 included, is returned at once.
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
 # A gateway that takes no connection at all is down, not cold: no use in waiting minutes for it.
 _CONNECT_PATIENCE = 15.0
+_ENVOYS = frozenset({"envoy", "istio-envoy"})
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, section 9.2.2
 
 
@@ -72,6 +75,7 @@ def send_call(
     call: Call,
     *,
     ca_pem: str | None = None,
+    addresses: Callable[[], Sequence[str]] = tuple,
     transport: httpx.BaseTransport | None = None,
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
@@ -82,6 +86,7 @@ def send_call(
         web_url: The group's URL.
         call: What to send.
         ca_pem: Certificate authorities to trust besides the system's, PEM.
+        addresses: The gateway's own addresses, for when the host name does not resolve from here.
         transport: httpx transport instead of the network.
         sleep: Wait that many seconds.
         monotonic: Seconds, for time limits.
@@ -93,10 +98,16 @@ def send_call(
 
     url = join(web_url, call.path)
     context = _context(ca_pem)
-    chosen = transport if transport is not None else _loopback(httpx.URL(url), context)
     start = monotonic()
     pause = _FIRST_PAUSE
-    with httpx.Client(transport=chosen, timeout=call.timeout, verify=context) as client:
+    known: tuple[str, ...] | None = None
+    with contextlib.ExitStack() as stack:
+
+        def connect(through: httpx.BaseTransport | None) -> httpx.Client:
+            client = httpx.Client(transport=through, timeout=call.timeout, verify=context)
+            return stack.enter_context(client)
+
+        client = connect(transport if transport is not None else _loopback(httpx.URL(url), context))
         while True:
             patience = call.cold_start_timeout
             try:
@@ -104,12 +115,17 @@ def send_call(
                 if not call.replayable or not _refused_by_gateway(response, call.method):
                     return response
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                if known is None and _is_unresolved(error):
+                    known = tuple(addresses())
+                    if known:
+                        client = connect(_at(known, context))
+                        continue
                 patience = min(patience, _CONNECT_PATIENCE)
                 final = not call.replayable or _is_tls_failure(error)
                 if final or monotonic() - start + pause > patience:
-                    raise _unreachable(url, error) from error
+                    raise _unreachable(url, error, known) from error
             except httpx.TransportError as error:
-                raise _unreachable(url, error) from error
+                raise _unreachable(url, error, known) from error
             else:
                 if monotonic() - start + pause > patience:
                     return response
@@ -136,7 +152,7 @@ def _attempt(client: httpx.Client, url: str, call: Call) -> httpx.Response:
 
 
 def _refused_by_gateway(response: httpx.Response, method: str) -> bool:
-    if response.status_code != 503 or response.headers.get("server") != "envoy":
+    if response.status_code != 503 or response.headers.get("server") not in _ENVOYS:
         return False
     body = response.content[:512].decode("utf-8", "replace").lower()
     if body.startswith("no healthy upstream"):
@@ -158,43 +174,70 @@ def _context(ca_pem: str | None) -> ssl.SSLContext:
 
 def _loopback(url: httpx.URL, context: ssl.SSLContext) -> httpx.BaseTransport | None:
     """For `*.localhost` this machine, whatever a resolver or a proxy says (RFC 6761); else httpx's own."""
-    import httpx
-
     if not (url.host == "localhost" or url.host.endswith(".localhost")):
         return None
+    return _at(("127.0.0.1",), context)
+
+
+def _at(addresses: Sequence[str], context: ssl.SSLContext) -> httpx.BaseTransport:
+    """Connects to the first of these addresses that answers, whatever the URL's host resolves to.
+
+    Host header, TLS server name and what the certificate is checked against are those of the URL.
+    """
+    import httpx
+
     inner = httpx.HTTPTransport(verify=context)
 
-    class Loopback(httpx.BaseTransport):
-        """Connects to 127.0.0.1, with the Host header and the TLS server name of the URL."""
-
+    class At(httpx.BaseTransport):
         def handle_request(self, request: httpx.Request) -> httpx.Response:
-            here = httpx.Request(
+            for address in addresses[:-1]:
+                with contextlib.suppress(httpx.ConnectError, httpx.ConnectTimeout):  # nothing was sent yet
+                    return inner.handle_request(self._to(address, request))
+            return inner.handle_request(self._to(addresses[-1], request))
+
+        def _to(self, address: str, request: httpx.Request) -> httpx.Request:
+            return httpx.Request(
                 request.method,
-                request.url.copy_with(host="127.0.0.1"),
+                request.url.copy_with(host=address),
                 headers=request.headers,
                 stream=request.stream,
                 extensions={**request.extensions, "sni_hostname": request.url.host},
             )
-            return inner.handle_request(here)
 
         def close(self) -> None:
             inner.close()
 
-    return Loopback()
+    return At()
+
+
+def _is_unresolved(error: BaseException) -> bool:
+    return any(isinstance(each, socket.gaierror) for each in _chain(error))
 
 
 def _is_tls_failure(error: BaseException) -> bool:
+    return any(isinstance(each, ssl.SSLError) for each in _chain(error))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, ssl.SSLError):
-            return True
+        yield seen
         seen = seen.__cause__ or seen.__context__
-    return False
 
 
-def _unreachable(url: str, error: Exception) -> UnreachableError:
+def _unreachable(url: str, error: Exception, known: Sequence[str] | None) -> UnreachableError:
     why = str(error) or type(error).__name__
     hint = None
     if _is_tls_failure(error):
         hint = "if the gateway's certificate is signed by your own authority, set CHALK_CA_FILE"
+    elif known:
+        why += f" (its host name does not resolve here, and the Gateway's own {_listed(known)} was tried)"
+        hint = "point DNS at the gateway, and see that this machine may connect to it"
+    elif known is not None:
+        why += " (its host name does not resolve here, and the Gateway has no address in its status)"
+        hint = "point a wildcard DNS record of the gateway's domain at the gateway"
     return UnreachableError(f"cannot reach `{url}`: {why}", hint=hint)
+
+
+def _listed(addresses: Sequence[str]) -> str:
+    return ", ".join(f"`{address}`" for address in addresses)

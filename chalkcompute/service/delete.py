@@ -106,7 +106,7 @@ class _Delete:
         Raises:
             NotFoundError: There are none.
         """
-        found = self._objects(self._kinds(), selector)
+        found = self._objects(self._kinds(), selector) if records.may_be(wanted) else []
         if not found:
             raise self._not_found(wanted)
         ids = {labels.group_id_of(obj) for obj in found}

@@ -56,6 +56,7 @@ class _Listener:
     domain: str
     scheme: str
     port: int
+    exact: bool
 
     @property
     def label(self) -> str:
@@ -74,7 +75,13 @@ def discover(cluster: Cluster, scope: Scope) -> Place:
     """
     namespace = read_namespace(cluster, scope.namespace)
     environment = environment_of(scope, namespace)
-    if not cluster.capabilities().serves(_GATEWAY_GROUP, "httproutes"):
+    capabilities = cluster.capabilities()
+    if not capabilities.serves(_GATEWAY_GROUP, "httproutes", "v1"):
+        if capabilities.serves(_GATEWAY_GROUP, "httproutes"):
+            raise CapabilityError(
+                "this cluster's Gateway API is older than 1.0: it serves no `gateway.networking.k8s.io/v1`",
+                hint="have the Gateway API of the cluster brought up to date",
+            )
         raise CapabilityError(
             "this cluster lacks the Gateway API (`httproutes.gateway.networking.k8s.io`), "
             "which gives a scaling group its URL",
@@ -150,7 +157,13 @@ def _named_gateway(
             error.hint = "set CHALK_GATEWAY_DOMAIN as well, and it need not be read"
             raise
         section = scope.gateway_section or _DEFAULT_SECTION["https"]
-        blind = Gateway(name=name, namespace=where, section_name=section, domain=scope.gateway_domain)
+        blind = Gateway(
+            name=name,
+            namespace=where,
+            section_name=section,
+            domain=scope.gateway_domain,
+            port=scope.gateway_port or 443,
+        )
         warning = f"Gateway `{where}/{name}` may not be read: assuming its listener is `{section}`, HTTPS"
         return Place(environment, blind, (warning,))
     chosen = _choose(scope, _listeners(scope, [gateway], namespace))
@@ -160,7 +173,7 @@ def _named_gateway(
             f"{_wanted(scope)}; it has {_described(gateway)}",
             hint="add such a listener, or let its `allowedRoutes` admit the namespace",
         )
-    return _place(cluster, environment, chosen)
+    return _place(cluster, scope, environment, chosen)
 
 
 def _searched_gateway(cluster: Cluster, scope: Scope, environment: str, namespace: Manifest | None) -> Place:
@@ -177,7 +190,7 @@ def _searched_gateway(cluster: Cluster, scope: Scope, environment: str, namespac
             + (f" (looked at {names})" if names else " (there is no Gateway at all)"),
             hint=f"create one with an HTTPS listener of hostname `*.your-domain`, or {_SET_GATEWAY}",
         )
-    return _place(cluster, environment, chosen)
+    return _place(cluster, scope, environment, chosen)
 
 
 def _choose(scope: Scope, listeners: Iterable[_Listener]) -> _Listener | None:
@@ -185,19 +198,36 @@ def _choose(scope: Scope, listeners: Iterable[_Listener]) -> _Listener | None:
     found = list(listeners)
     for scheme in ("https", "http"):
         fitting = [listener for listener in found if listener.scheme == scheme]
+        # A more specific hostname takes the requests of a wider one (Gateway API, `Listener.hostname`).
+        fitting = [listener for listener in fitting if listener.exact] or fitting
         if len(fitting) > 1:
-            raise ConfigError(
-                f"several gateways would do for namespace `{scope.namespace}`: "
-                + "; ".join(listener.label for listener in fitting),
-                hint=f"choose one: {_SET_GATEWAY}",
-            )
+            raise _ambiguous(scope, fitting)
         if fitting:
             return fitting[0]
     return None
 
 
+def _ambiguous(scope: Scope, fitting: list[_Listener]) -> ConfigError:
+    metas = [listener.gateway["metadata"] for listener in fitting]
+    gateways = {(meta["namespace"], meta["name"]) for meta in metas}
+    if len(gateways) == 1:
+        ((where, name),) = gateways
+        return ConfigError(
+            f"several listeners of one gateway would do for namespace `{scope.namespace}`: "
+            + "; ".join(listener.label for listener in fitting),
+            hint=f"choose one: set CHALK_GATEWAY={where}/{name}/{fitting[0].section}",
+        )
+    return ConfigError(
+        f"several gateways would do for namespace `{scope.namespace}`: "
+        + "; ".join(listener.label for listener in fitting),
+        hint=f"choose one: {_SET_GATEWAY}",
+    )
+
+
 def _listeners(scope: Scope, gateways: Iterable[Manifest], namespace: Manifest | None) -> Iterable[_Listener]:
     for gateway in gateways:
+        if gateway["metadata"].get("deletionTimestamp"):
+            continue
         for listener in gateway.get("spec", {}).get("listeners") or ():
             scheme = {"HTTPS": "https", "HTTP": "http"}.get(listener.get("protocol", ""))
             domain = _domain(listener.get("hostname") or "", scope.gateway_domain)
@@ -205,7 +235,8 @@ def _listeners(scope: Scope, gateways: Iterable[Manifest], namespace: Manifest |
             if scheme is None or domain is None or scope.gateway_section not in (None, section):
                 continue
             if _admits(listener, gateway["metadata"]["namespace"], scope.namespace, namespace):
-                yield _Listener(gateway, section, domain, scheme, int(listener["port"]))
+                exact = listener.get("hostname") == f"*.{domain}"
+                yield _Listener(gateway, section, domain, scheme, int(listener["port"]), exact)
 
 
 def _domain(hostname: str, wanted: str | None) -> str | None:
@@ -238,7 +269,7 @@ def _admits(
     return source == "Same" and gateway_namespace == ours
 
 
-def _place(cluster: Cluster, environment: str, chosen: _Listener) -> Place:
+def _place(cluster: Cluster, scope: Scope, environment: str, chosen: _Listener) -> Place:
     meta = chosen.gateway["metadata"]
     gateway = Gateway(
         name=meta["name"],
@@ -246,10 +277,14 @@ def _place(cluster: Cluster, environment: str, chosen: _Listener) -> Place:
         section_name=chosen.section,
         domain=chosen.domain,
         scheme=chosen.scheme,
-        port=chosen.port,
+        port=scope.gateway_port or chosen.port,
         request_timeout=_supports_request_timeout(cluster, chosen.gateway),
     )
-    return Place(environment, gateway)
+    if chosen.scheme == "https":
+        return Place(environment, gateway)
+    label = f"`{gateway.namespace}/{gateway.name}`"
+    warning = f"Gateway {label} has no HTTPS listener that would do: the URL is plain HTTP"
+    return Place(environment, gateway, (warning,))
 
 
 def _supports_request_timeout(cluster: Cluster, gateway: Manifest) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC
 
 from chalkcompute.cluster.protocol import Cluster
@@ -19,13 +19,14 @@ from chalkcompute.service.scope import Scope, World
 from chalkcompute.types import Manifest, ScalingGroupInfo
 
 __all__ = [
-    "certificate_of",
+    "WayIn",
     "describe",
     "find_record",
     "get_group",
     "get_group_by_id",
     "list_groups",
     "snapshot",
+    "way_in",
 ]
 
 CA_ANNOTATION = "chalk.ai/ca-certificate"
@@ -132,14 +133,31 @@ def pods_of(cluster: Cluster, record: Record) -> list[Manifest] | None:
     return None
 
 
-def certificate_of(cluster: Cluster, gateway: Gateway) -> str | None:
-    """The authority that a Gateway advertises for its certificate, PEM; None for the system's own."""
+@dataclass(frozen=True, slots=True)
+class WayIn:
+    """How to reach a Gateway from here.
+
+    Attributes:
+        authority: What it advertises as the authority behind its certificate, PEM; None for the system's own.
+        addresses: Its addresses (`status.addresses`).
+    """
+
+    authority: str | None = None
+    addresses: tuple[str, ...] = ()
+
+
+def way_in(cluster: Cluster, gateway: Gateway) -> WayIn:
+    """How to reach a Gateway; nothing is known of one that may not be read."""
     try:
         obj = cluster.get("Gateway", gateway.name, gateway.namespace)
     except (ForbiddenError, ObjectNotFoundError):
-        return None
+        return WayIn()
     value = (obj["metadata"].get("annotations") or {}).get(CA_ANNOTATION)
-    return value if isinstance(value, str) and value else None
+    found = (obj.get("status") or {}).get("addresses") or ()
+    return WayIn(
+        value if isinstance(value, str) and value else None,
+        tuple(address["value"] for address in found if address.get("value")),
+    )
 
 
 def _gateway(cluster: Cluster, record: Record) -> Manifest | Unasked | None:

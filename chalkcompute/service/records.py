@@ -6,6 +6,7 @@ itself, so that a killed process blocks nobody for long.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -23,7 +24,18 @@ from chalkcompute.manifests.record import Operation, Record, Tombstone, is_recor
 from chalkcompute.service.scope import World
 from chalkcompute.types import Manifest
 
-__all__ = ["abandon", "acquire", "by_id", "by_name", "change", "is_active", "parse", "release", "tombstones"]
+__all__ = [
+    "abandon",
+    "acquire",
+    "by_id",
+    "by_name",
+    "change",
+    "is_active",
+    "may_be",
+    "parse",
+    "release",
+    "tombstones",
+]
 
 LEASE = timedelta(seconds=60)
 PATIENCE = 75.0
@@ -36,11 +48,18 @@ def by_name(cluster: Cluster, namespace: str, name: str) -> Record | None:
     Raises:
         NotOwnedError: A ConfigMap of the record's name is someone else's.
     """
+    if not may_be(name):
+        return None
     try:
         obj = cluster.get("ConfigMap", labels.record_name(name), namespace)
     except ObjectNotFoundError:
         return None
     return parse(obj)
+
+
+def may_be(wanted: str) -> bool:
+    """Whether a name or an id may be one: no other text belongs into a path or a label selector."""
+    return re.fullmatch(r"[0-9a-z]([-0-9a-z]{0,61}[0-9a-z])?", wanted) is not None
 
 
 def parse(obj: Manifest) -> Record:
@@ -63,6 +82,8 @@ def parse(obj: Manifest) -> Record:
 
 def by_id(cluster: Cluster, namespace: str, group_id: str) -> Record | Tombstone | None:
     """The record with that id, else the tombstone, else None."""
+    if not may_be(group_id):
+        return None
     selector = f"{labels.records()},{labels.GROUP_ID}={group_id}"
     found = cluster.list("ConfigMap", namespace, labels=selector)
     record = next((obj for obj in found if is_record(obj)), None)
@@ -74,6 +95,8 @@ def by_id(cluster: Cluster, namespace: str, group_id: str) -> Record | Tombstone
 
 def tombstones(cluster: Cluster, namespace: str, name: str) -> list[Tombstone]:
     """The deleted groups of that name, newest last."""
+    if not may_be(name):
+        return []
     found = cluster.list("ConfigMap", namespace, labels=labels.records_named(name))
     dead = [Tombstone.from_manifest(obj) for obj in found if is_tombstone(obj)]
     return sorted(dead, key=lambda tombstone: tombstone.deleted_at)
@@ -128,10 +151,13 @@ def acquire(
         ConflictError: It is still taken after `patience` seconds; the message names the holder.
         NotFoundError: The record went away meanwhile.
     """
-    until = world.monotonic() + patience
-    current = record
+    began = world.monotonic()
+    until = began + patience
+    current, version_since = record, began
     while True:
-        if not is_active(current, world):
+        # A lease is never longer than this: whoever has not let go by then ended, whatever its clock said.
+        outlived = world.monotonic() - version_since >= LEASE.total_seconds()
+        if outlived or not is_active(current, world):
             mine = Operation(kind=kind, holder=world.holder(), deadline=world.now() + LEASE)
             try:
                 return parse(cluster.replace(replace(edit(current), operation=mine).to_manifest()))
@@ -148,6 +174,8 @@ def acquire(
         reread = by_name(cluster, record.namespace, record.name)
         if reread is None or reread.id != record.id:
             raise _gone(record)
+        if reread.resource_version != current.resource_version:
+            version_since = world.monotonic()
         current = reread
 
 

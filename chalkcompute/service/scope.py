@@ -27,6 +27,7 @@ class Scope:
         gateway: `(namespace, name)` of the Gateway, or None to look for it.
         gateway_section: Name of its listener, or None for the one that fits.
         gateway_domain: Its domain, or None to read it off the listener.
+        gateway_port: Port at which clients reach it, or None for the listener's own.
         profile: Names that differ from cluster to cluster.
     """
 
@@ -35,6 +36,7 @@ class Scope:
     gateway: tuple[str, str] | None = None
     gateway_section: str | None = None
     gateway_domain: str | None = None
+    gateway_port: int | None = None
     profile: Profile = field(default_factory=Profile)
 
 

@@ -90,6 +90,14 @@ def test_gateway_domain_forms(load: Load) -> None:
             load(gateway_domain=wrong)
 
 
+def test_gateway_port(load: Load) -> None:
+    assert load().gateway_port is None
+    assert load(environ={"CHALK_GATEWAY_PORT": "443"}).gateway_port == 443
+    for wrong in ("0", "65536", "https", "-1"):
+        with pytest.raises(ConfigError, match="CHALK_GATEWAY_PORT"):
+            load(environ={"CHALK_GATEWAY_PORT": wrong})
+
+
 def test_profile(load: Load) -> None:
     profile = load({"CHALK_KEDA_NAMESPACE": "k", "CHALK_GPU_RESOURCE_NAME": "amd.com/gpu"}).profile
     assert (profile.keda_namespace, profile.gpu_resource_name) == ("k", "amd.com/gpu")

@@ -457,8 +457,21 @@ def test_a_holder_that_never_lets_go(
     obj = cluster.api.get("ConfigMap", "chalk-sg-web", "default")
     held = Operation("deploy", "eve@far:9", clock.now() + timedelta(hours=1))
     cluster.api.update(replace(Record.from_manifest(obj), operation=held).to_manifest(), manager="chalk")
+
+    def sleep(seconds: float) -> None:
+        """While somebody else waits, eve goes on working."""
+        clock.sleep(seconds)
+        live = Record.from_manifest(cluster.api.get("ConfigMap", "chalk-sg-web", "default"))
+        again = replace(held, deadline=clock.now() + timedelta(hours=1))
+        cluster.api.update(replace(live, operation=again).to_manifest(), manager="chalk")
+
+    other = ChalkClient.over(cluster, Settings(), replace(world, sleep=sleep))
     with pytest.raises(ConflictError, match="eve@far:9"):
-        client.create_scaling_group(replace(spec, image="nginx:2"))
+        other.create_scaling_group(replace(spec, image="nginx:2"))
+    # Dead, with a clock that went an hour ahead: no longer waited for than for any other.
+    start = clock.seconds
+    assert client.create_scaling_group(replace(spec, image="nginx:2")).action is Action.UPDATED
+    assert 55 < clock.seconds - start < 75
 
 
 def test_a_group_being_deleted_cannot_be_deployed(

@@ -111,6 +111,26 @@ def test_the_one_gateway_with_a_wildcard_listener() -> None:
 def test_http_where_there_is_no_https() -> None:
     stub = Stub(gateway(listener("plain", protocol="HTTP", port=8080)))
     assert found(stub) == Gateway("gw", "infra", "plain", "gw.test", "http", 8080)
+    (warning,) = discover(stub, Scope(namespace="team")).warnings  # type: ignore[arg-type]
+    assert "plain HTTP" in warning
+    assert discover(Stub(gateway()), Scope(namespace="team")).warnings == ()  # type: ignore[arg-type]
+
+
+def test_a_load_balancer_may_change_the_port() -> None:
+    stub = Stub(gateway(listener(port=8443)))
+    assert found(stub, gateway_port=443).web_url("h") == "https://h"
+    assert found(stub).web_url("h") == "https://h:8443"
+
+
+def test_a_gateway_that_is_being_deleted_is_none() -> None:
+    going = gateway(name="going")
+    going["metadata"]["deletionTimestamp"] = "2026-11-24T00:00:00Z"
+    assert found(Stub(gateway(), going)).name == "gw"
+
+
+def test_the_listener_of_just_that_domain_comes_before_a_wider_one() -> None:
+    stub = Stub(gateway(listener("wide", "*.test"), listener("exact", "*.gw.test"), listener("any", None)))
+    assert found(stub, gateway_domain="gw.test").section_name == "exact"
 
 
 @pytest.mark.parametrize("features", [["HTTPRouteRequestTimeout"], [{"name": "HTTPRouteRequestTimeout"}]])
@@ -133,8 +153,9 @@ def test_several_candidates_are_listed() -> None:
 
 def test_two_listeners_of_one_gateway_are_told_apart_by_section() -> None:
     stub = Stub(gateway(listener("a"), listener("b", "*.b.test")))
-    with pytest.raises(ConfigError, match=r"`a`.*`b`"):
+    with pytest.raises(ConfigError, match=r"`a`.*`b`") as caught:
         found(stub, gateway=("infra", "gw"))
+    assert "CHALK_GATEWAY=infra/gw/a" in (caught.value.hint or "")
     assert found(stub, gateway=("infra", "gw"), gateway_section="b").domain == "b.test"
 
 
@@ -191,6 +212,10 @@ def test_the_namespace_names_its_gateway() -> None:
 def test_no_gateway_api_and_no_gateway() -> None:
     with pytest.raises(CapabilityError, match="Gateway API"):
         found(Stub(gateway_api=False))
+    old = Stub(gateway())
+    old.resources = frozenset({("gateway.networking.k8s.io", "v1beta1", "httproutes")})
+    with pytest.raises(CapabilityError, match=r"older than 1\.0"):
+        found(old)
     with pytest.raises(CapabilityError, match="no Gateway at all") as caught:
         found(Stub())
     assert caught.value.hint is not None

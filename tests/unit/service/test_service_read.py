@@ -105,6 +105,20 @@ def test_a_group_that_is_not_there(client: ChalkClient) -> None:
         client.get_scaling_group(id="no-id")
 
 
+@pytest.mark.parametrize("wanted", ["Web", "a b", "a/b", "../web", "web,chalk.ai/record!=x", "x" * 64, "-"])
+def test_what_can_be_no_name_is_not_found_and_not_asked_for(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec, wanted: str
+) -> None:
+    client.create_scaling_group(spec)
+    cluster.calls.clear()
+    for look in (client.get_scaling_group, client.delete_scaling_group):
+        with pytest.raises(NotFoundError):
+            look(wanted)
+        with pytest.raises(NotFoundError):
+            look(id=wanted)
+    assert cluster.calls == []
+
+
 def test_another_namespace_has_its_own(
     client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
 ) -> None:
