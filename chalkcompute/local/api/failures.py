@@ -18,6 +18,7 @@ __all__ = [
     "invalid",
     "method_not_allowed",
     "not_found",
+    "not_served",
     "precondition_failed",
     "unknown_resource",
 ]
@@ -92,6 +93,11 @@ def invalid(kind: str, group: str, name: str, *causes: Cause) -> StatusError:
 def bad_request(message: str) -> StatusError:
     """400."""
     return StatusError(400, "BadRequest", message)
+
+
+def not_served(resource: str, instead: str) -> StatusError:
+    """Part of Kubernetes, but not of this cluster."""
+    return StatusError(404, "NotFound", f"{resource} is not served by the local cluster: {instead}")
 
 
 def unknown_resource() -> StatusError:

@@ -42,6 +42,9 @@ _REVIEW_KINDS = {(group, version, plural): kind for group, version, plural, kind
 # Kinds whose DELETE answers with the object even when it is gone at once.
 _DELETE_RETURNS_OBJECT = ("Pod", "Service", "PersistentVolumeClaim", "ServiceAccount")
 
+_NO_SHELL = "`kubectl logs` shows the output"
+_NO_TUNNEL = "the gateway and, on this machine, the Pod's own address lead there"
+_STREAMS = {"exec": _NO_SHELL, "attach": _NO_SHELL, "portforward": _NO_TUNNEL, "proxy": _NO_TUNNEL}
 
 _Verb: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -95,6 +98,9 @@ class ResourceHandler:
         }
 
     async def _subresource(self, request: web.BaseRequest, target: Target, kind: Kind) -> web.StreamResponse:
+        if kind.kind == "Pod" and target.subresource in _STREAMS:
+            self._api.read(kind, target.namespace, target.name)
+            raise failures.not_served(f"pods/{target.subresource}", _STREAMS[target.subresource])
         if not target.name or target.subresource not in subresources(kind):
             raise failures.unknown_resource()
         if target.subresource == "log" and request.method == "GET":

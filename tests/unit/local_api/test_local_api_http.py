@@ -514,6 +514,18 @@ def test_watch_ends_when_the_client_has_gone(cluster: Cluster) -> None:
     pytest.fail("the server still watches for a client that has gone")
 
 
+@pytest.mark.parametrize("subresource", ["exec", "attach", "portforward"])
+def test_what_has_no_stream_here_says_so(cluster: Cluster, subresource: str) -> None:
+    spec = {"containers": [{"name": "app", "image": "i:1"}]}
+    made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
+    cluster.call("POST", f"{SPACE}/pods", made)
+    answer = cluster.call("POST", f"{SPACE}/pods/p/{subresource}", query={"container": "app"})
+    assert (answer.status, answer.body["reason"]) == (404, "NotFound")
+    assert answer.body["message"].startswith(f"pods/{subresource} is not served by the local cluster: ")
+    absent = cluster.call("POST", f"{SPACE}/pods/absent/{subresource}")
+    assert absent.body["message"] == 'pods "absent" not found'
+
+
 def test_stopping_the_server_ends_watches(cluster: Cluster, watch: Any) -> None:
     stream = watch({})
     cluster.close_server()
