@@ -182,15 +182,15 @@ def _not_ready(text: str, pod: Pod, port: int) -> tuple[str, str]:
     if "connection refused" in text or ("tcpSocket" in pod.probe and "deadline exceeded" not in text):
         return (
             f"nothing accepts connections on port {port}",
-            f"does the server bind 0.0.0.0 (not 127.0.0.1), and port {port}",
+            f"make the server bind 0.0.0.0 (not 127.0.0.1), and port {port}",
         )
     if re.search(r"deadline exceeded|timeout|timed out", text, re.IGNORECASE):
         return (
             f"the readiness probe on port {port} gets no answer in time",
-            "is the server still loading, or too busy; raise the probe's `timeout_seconds` if it is slow",
+            "wait if the server is still loading; raise the probe's `timeout_seconds` if it is slow",
         )
     why = text.removeprefix("Readiness probe failed: ").strip()
     return (
         f"the readiness probe on port {port} fails" + (f": {why}" if why else ""),
-        f"does the server answer the readiness probe on port {port}",
+        f"see that the server answers the readiness probe on port {port}",
     )

@@ -57,7 +57,7 @@ def check_capabilities(cluster: Cluster, spec: ScalingGroupSpec, profile: Profil
     if spec.mode == "hpa" and not capabilities.serves("metrics.k8s.io", "pods"):
         warnings.append(
             "this cluster serves no `metrics.k8s.io` (metrics-server): the autoscaler cannot see CPU use "
-            f"and will keep {spec.min_replicas} replicas"
+            f"and will keep the number of replicas at {spec.min_replicas}"
         )
     if spec.target_cpu_utilization_percentage is not None and spec.cpu is None and spec.mode != "fixed":
         warnings.append(

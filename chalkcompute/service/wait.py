@@ -12,9 +12,10 @@ from typing import Literal
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import (
+    ClusterError,
     DeployFailedError,
-    ForbiddenError,
-    ObjectConflictError,
+    ServerBusyError,
+    UnreachableError,
     WaitTimeoutError,
 )
 from chalkcompute.manifests import labels
@@ -36,6 +37,8 @@ SETTLE_SECONDS = 2.0
 """A replica younger than that may yet fall over right after its start."""
 
 _WATCH_SECONDS = 1.0
+_OUTAGE_SECONDS = 30.0
+"""An API server that is being replaced is back by then; the group does not need it meanwhile."""
 _SHORTEST_PAUSE = 0.1
 _PULLING = frozenset(
     ("ContainerCreating", "PodInitializing", "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull")
@@ -57,11 +60,20 @@ def wait_group(
     """Wait; see `ChalkClient.wait_scaling_group`."""
     reporter = Reporter(on_progress, world)
     record = find_record(cluster, scope.namespace, name)
+    last_answer = world.monotonic()
     while True:
-        live = snapshot(cluster, record)
-        if live.deployment is None:
-            record = find_record(cluster, scope.namespace, name)  # deleted meanwhile: says so
-            live = replace(live, record=record)
+        try:
+            live = snapshot(cluster, record)
+            if live.deployment is None:
+                record = find_record(cluster, scope.namespace, name)  # deleted meanwhile: says so
+                live = replace(live, record=record)
+        except (UnreachableError, ServerBusyError) as error:
+            if world.monotonic() - last_answer >= _OUTAGE_SECONDS or reporter.elapsed >= timeout:
+                raise
+            reporter.say("starting", f"waiting for the API server: {error.message}")
+            world.sleep(_WATCH_SECONDS)
+            continue
+        last_answer = world.monotonic()
         info = observe(live, world.now())
         if info.verdict is not None and info.verdict.terminal:
             _conclude(cluster, live, "failed", info.verdict)
@@ -150,13 +162,14 @@ def _running(pods: Sequence[Manifest] | None) -> dict[str, Pod]:
 
 def _phase(live: LiveGroup, info: ScalingGroupInfo) -> tuple[str, str]:
     """Phase and message of a group that is not there yet."""
-    said = info.verdict.message if info.verdict is not None else info.status_message
+    said = info.verdict.message if info.verdict is not None else None
     now = rollout(live)
+    older = f"; {now.old_ready} of an earlier revision" if now.old_ready else ""
     if now.complete:
         return "routing", said or "waiting for the gateway to accept the route"
     waiting = {pod.waiting.get("reason") for pod in now.pods if pod.waiting}
     if now.running or any(pod.restarts or pod.termination for pod in now.pods) or waiting - _PULLING:
-        return "starting", said or f"{now.ready} of {now.desired} replicas ready"
+        return "starting", said or f"{now.ready} of {now.desired} replicas ready{older}"
     if waiting:
         return "pulling", said or f"pulling `{info.image}`"
     return "scheduling", said or "waiting for a replica to start"
@@ -184,7 +197,7 @@ def _pause(cluster: Cluster, deployment: Manifest | None, seconds: float, world:
             timeout=seconds,
         )
         changed = any(event.type != "BOOKMARK" for event in events)
-    except (ObjectConflictError, ForbiddenError):
-        changed = False  # too old to go on from, or no right to watch: look again in a while
+    except ClusterError:
+        changed = False  # too old to go on from, no right to watch, an outage: looking again will tell
     spent = world.monotonic() - start
     world.sleep(_SHORTEST_PAUSE if changed else max(_SHORTEST_PAUSE, min(seconds - spent, 0.5)))

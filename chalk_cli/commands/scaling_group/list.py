@@ -61,5 +61,7 @@ def list_command(
     elif groups:
         headers, rows = list_table(groups, wide=output == "wide")
         write_rows(headers, rows, table_format)
+    elif tags:
+        cli.talk("no scaling group here has these tags")
     else:
         cli.talk("no scaling groups here; `chalk scaling-group create --help` says how to make one")

@@ -59,6 +59,45 @@ def test_running_counts() -> None:
     assert info.status_message == "1 of 2 replicas are ready"
 
 
+def mutated(name: str, image: str, created: str) -> dict[str, Any]:
+    """A pod to which a mesh has added a variable and a container, and a LimitRange a limit."""
+    app: dict[str, Any] = {
+        "name": "app",
+        "image": image,
+        "env": [{"name": "A", "value": "1"}, {"name": "MESH", "value": "x"}],
+    }
+    app["resources"] = {"limits": {"cpu": "1", "ephemeral-storage": "1Gi"}}
+    return in_group(
+        {
+            "metadata": {
+                "name": name,
+                "creationTimestamp": created,
+                "labels": {"pod-template-hash": name, "mesh": "on"},
+            },
+            "spec": {"containers": [{"name": "proxy", "image": "mesh"}, app]},
+            "status": {"containerStatuses": [{"name": "app", "state": {"running": {"startedAt": created}}}]},
+        }
+    )
+
+
+def test_the_current_revision_is_known_by_its_template_even_where_admission_adds_to_pods() -> None:
+    """The older pod is the current one: a node died and took a pod of the revision before with it."""
+    container = {
+        "name": "app",
+        "image": "i:2",
+        "env": [{"name": "A", "value": "1"}],
+        "resources": {"limits": {"cpu": "1"}},
+    }
+    deployment = a_deployment(replicas=2, updated=1, total=2)
+    deployment["spec"]["template"] = {"metadata": {"labels": {}}, "spec": {"containers": [container]}}
+    pods = [
+        mutated("current", "i:2", "2026-11-23T11:20:00Z"),
+        mutated("before", "i:1", "2026-11-23T11:25:00Z"),
+    ]
+    found = rollout(a_live(a_spec(min_replicas=2, max_replicas=2), deployment=deployment, pods=pods))
+    assert [each.name for each in found.pods] == ["current"]
+
+
 def test_ready_replicas_without_an_accepted_route_are_running() -> None:
     live = a_live(TWO, deployment=a_deployment(replicas=2, ready=2), route=a_route())
     assert observe(live, NOW - timedelta(minutes=10)).status is Status.RUNNING

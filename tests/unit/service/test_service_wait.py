@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chalkcompute import Cause, ChalkClient, Progress, ScalingGroupSpec, Status
-from chalkcompute.errors import DeployFailedError, ForbiddenError, NotFoundError, WaitTimeoutError
+from chalkcompute.errors import (
+    DeployFailedError,
+    ForbiddenError,
+    NotFoundError,
+    UnreachableError,
+    WaitTimeoutError,
+)
 from chalkcompute.manifests import labels
 
 if TYPE_CHECKING:
@@ -229,6 +235,32 @@ def test_a_group_that_goes_away_meanwhile(
     cluster.after = [delete]
     with pytest.raises(NotFoundError, match="was deleted"):
         client.wait_scaling_group("web", timeout=30)
+
+
+@pytest.mark.parametrize("outage", [10, 60])
+def test_an_api_server_that_is_away_for_a_moment(
+    client: ChalkClient, cluster: ApiCluster, controller: Controller, clock: Clock, outage: int
+) -> None:
+    controller.up()
+    controller.route()
+    over = clock.seconds + outage
+
+    class Flaky:
+        def __getattr__(self, verb: str) -> Any:
+            return getattr(cluster, verb)
+
+        def get(self, kind: str, name: str, namespace: str | None = None) -> Any:
+            if kind == "Deployment" and clock.seconds < over:
+                raise UnreachableError("connection refused")
+            return cluster.get(kind, name, namespace)
+
+    flaky: Any = Flaky()
+    other = ChalkClient.over(flaky, client._settings(), client._world())
+    if outage < 30:
+        assert other.wait_scaling_group("web").status is Status.AVAILABLE
+    else:
+        with pytest.raises(UnreachableError):
+            other.wait_scaling_group("web")
 
 
 def outcome(cluster: ApiCluster, revision: int = 1) -> dict[str, str]:
