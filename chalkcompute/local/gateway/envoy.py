@@ -243,8 +243,8 @@ class EnvoyProcess:
         """Until it ends, or turns out to lack a listener."""
         while process.returncode is None and (await self._admin("/ready"))[0] != 200:
             await asyncio.sleep(0.01)
-        missing = self._listeners - await self._open_listeners() if process.returncode is None else set()
-        if missing:
+        missing = self._listeners - await self._open_listeners(process)
+        if missing and process.returncode is None:
             message = f"envoy cannot open its listeners {', '.join(sorted(missing))}"
             if not self._served:
                 raise PortLostError(
@@ -257,10 +257,14 @@ class EnvoyProcess:
             started()
         await process.wait()
 
-    async def _open_listeners(self) -> set[str]:
-        _, body = await self._admin("/listeners?format=json")
-        statuses = json.loads(body or "{}").get("listener_statuses", ())
-        return {status["name"] for status in statuses}
+    async def _open_listeners(self, process: asyncio.subprocess.Process) -> set[str]:
+        """Names of its listeners. On a busy machine the answer may take several questions."""
+        while process.returncode is None:
+            status, body = await self._admin("/listeners?format=json")
+            if status == 200:
+                return {listener["name"] for listener in json.loads(body).get("listener_statuses", ())}
+            await asyncio.sleep(0.01)
+        return set()
 
     async def _admin(self, path: str) -> tuple[int, str]:
         return await admin_get(self._files.admin, path)

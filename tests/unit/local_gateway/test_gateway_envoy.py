@@ -124,14 +124,16 @@ class Gateway:
 
 
 @asynccontextmanager
-async def running_gateway(tmp_path: Path, *objects: Manifest) -> AsyncIterator[Gateway]:
+async def running_gateway(
+    tmp_path: Path, *objects: Manifest, process: type[EnvoyProcess] = EnvoyProcess
+) -> AsyncIterator[Gateway]:
     ports = GatewayPorts(free_port(), free_port())
     files = ConfigFiles(tmp_path / "xds")
     files.clear()
     envoy_files = EnvoyFiles(tmp_path, tmp_path / "envoy.log")
     gateway = Gateway(ports, make_authority("gw.localhost", NOW), files, envoy_files.process)
     gateway.show(*objects)
-    envoy = EnvoyProcess(find_binary(), envoy_files, ("http", "https"), concurrency=1)
+    envoy = process(find_binary(), envoy_files, ("http", "https"), concurrency=1)
     started = asyncio.Event()
     task = asyncio.create_task(envoy.run(started=started.set))
     waiting = asyncio.create_task(started.wait())
@@ -351,6 +353,28 @@ def test_it_starts_again_when_it_is_killed(tmp_path: Path, backend: int) -> None
                     return
                 await asyncio.sleep(0.01)
             pytest.fail("it does not answer again")
+
+    asyncio.run(scenario())
+
+
+class Hesitant(EnvoyProcess):
+    """Its first answer about the listeners comes too late, as on a machine that starts sixty replicas."""
+
+    late = True
+
+    async def _admin(self, path: str) -> tuple[int, str]:
+        if path.startswith("/listeners") and self.late:
+            self.late = False
+            return 0, ""
+        return await super()._admin(path)
+
+
+def test_an_answer_that_comes_late_is_no_taken_port(tmp_path: Path, backend: int) -> None:
+    piece = a_slice(an_endpoint("127.0.0.1"), port=backend)
+
+    async def scenario() -> None:
+        async with running_gateway(tmp_path, a_route(), a_service(), piece, process=Hesitant) as gateway:
+            await gateway.eventually(200)
 
     asyncio.run(scenario())
 
