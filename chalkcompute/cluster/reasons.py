@@ -85,15 +85,22 @@ def api_error(code: int, body: bytes | str | None, *, request: str) -> ApiError:
         status=code,
         reason=reason,
         details=details if isinstance(details, dict) else None,
-        hint=_HINTS.get(cls),
+        hint=_hint(cls, message),
     )
 
 
 _HINTS: dict[type[ApiError], str] = {
     UnauthorizedError: "log in to the cluster again, or choose another context with `--context`",
-    ForbiddenError: "ask whoever runs the cluster for that permission; README.md lists those needed",
+    ForbiddenError: "ask whoever runs the cluster for that permission; "
+    "docs/guides/real-cluster.md lists those needed",
     ServerBusyError: "try again in a moment",
 }
+
+
+def _hint(cls: type[ApiError], message: str) -> str | None:
+    if cls is ForbiddenError and message and "cannot" not in message:
+        return None  # admission refuses the object, and says why: no permission is missing
+    return _HINTS.get(cls)
 
 
 def _compose(cls: type[ApiError], code: int, message: str, request: str) -> str:

@@ -290,9 +290,11 @@ class _Deploy:
                 continue  # left out of the dry run
             if before is None or not existing.is_as_applied(manifest, before, after):
                 drifted.add(_key(manifest))
-        if "Deployment/" + self.spec.name in drifted:
-            exists = self._seen(live, "Deployment") is not None
-            warnings, refused = preflight.dry_run_pod(self.cluster, deployment, exists=exists)
+        seen = self._seen(live, "Deployment")
+        if seen is not None and self.spec.mode == "hpa" and seen["spec"].get("replicas") == 0:
+            drifted.add(_key(deployment))  # switched off by hand: no HPA ever lifts it from there
+        if _key(deployment) in drifted:
+            warnings, refused = preflight.dry_run_pod(self.cluster, deployment, exists=seen is not None)
             self.warnings += warnings
             if refused is not None:
                 raise self._would_fail(plan, refused)

@@ -92,3 +92,16 @@ def test_a_refused_credential_is_said_in_our_words() -> None:
     error = api_error(401, status(401, "Unauthorized", "Unauthorized"), request="get pods")
     assert "credential" in error.message
     assert error.hint is not None
+
+
+def test_only_a_missing_permission_is_advised_to_be_asked_for() -> None:
+    rbac = 'pods is forbidden: User "ann" cannot list resource "pods" in API group ""'
+    ending = (
+        'configmaps "x" is forbidden: unable to create new content in namespace t: it is being terminated'
+    )
+    asked = {
+        text: api_error(403, status(403, "Forbidden", text), request="r").hint for text in (rbac, ending, "")
+    }
+    assert "permission" in (asked[rbac] or "")
+    assert "permission" in (asked[""] or "")
+    assert asked[ending] is None

@@ -98,6 +98,15 @@ def test_lifted_from_zero_when_it_leaves_keda(client: ChalkClient, cluster: ApiC
         assert obj["spec"]["replicas"] == expected
 
 
+def test_switched_off_by_hand_it_is_lifted_where_no_autoscaler_would(
+    client: ChalkClient, cluster: ApiCluster
+) -> None:
+    client.create_scaling_group(SPECS["hpa"])
+    cluster.merge("Deployment", "web", {"spec": {"replicas": 0}}, "default", subresource="scale")
+    result = client.create_scaling_group(SPECS["hpa"])
+    assert (result.action.value, result.info.desired_replicas) == ("unchanged", 2)
+
+
 def test_a_new_group_starts_at_its_minimum(client: ChalkClient, cluster: ApiCluster) -> None:
     client.create_scaling_group(SPECS["hpa"])
     obj = cluster.seen("Deployment", "web")
