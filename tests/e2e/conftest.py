@@ -118,10 +118,12 @@ def answer(kubernetes: Kubernetes, namespace: str, client: Any) -> Callable[[str
     """
     import httpx
 
+    from chalkcompute.errors import UnreachableError
+
     def get(name: str, path: str = "/") -> tuple[int, str]:
         try:
             response = client.call(name, path, method="GET", cold_start_timeout=10)
-        except (httpx.TransportError, OSError):
+        except (UnreachableError, httpx.TransportError, OSError):
             pod = next(
                 p for p in kubernetes.pods(namespace, name) if "deletionTimestamp" not in p["metadata"]
             )
