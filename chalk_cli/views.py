@@ -64,13 +64,11 @@ def _pairs(mapping: Mapping[str, Any]) -> str:
 def detail_pairs(group: ScalingGroupInfo, *, wide: bool = False) -> list[tuple[str, str]]:
     """Labels and values of `get`, without the verdict."""
     counts = group.replicas
-    status = group.status.value
-    if group.status_message:
-        status = f"{status} ({group.status_message})"
     pairs = [
         ("Name", group.name),
         ("ID", group.id),
-        ("Status", status),
+        ("Status", group.status.value),
+        *([("Note", group.status_message)] if group.status_message else []),
         ("Web URL", group.web_url or NOTHING),
         ("Image", group.image),
         ("Port", str(group.port)),

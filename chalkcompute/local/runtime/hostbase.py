@@ -123,6 +123,8 @@ class HostBase:
             if folder and not folder.endswith("/shims"):  # shell scripts of a version manager
                 yield Path(folder) / f"python{minor}"
         for root, pattern in (
+            # Where a version manager put ours it puts others too: <folder>/3.12.1/bin/python3.12.
+            (self._own.resolve().parent.parent.parent, f"*{minor}.*/bin/python{minor}"),
             (self._home / ".pyenv/versions", f"{minor}.*/bin/python{minor}"),
             (self._home / ".local/share/uv/python", f"cpython-{minor}.*/bin/python{minor}"),
             (Path("/usr/bin"), f"python{minor}"),

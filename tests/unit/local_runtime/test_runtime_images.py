@@ -142,3 +142,12 @@ def test_the_virtual_environment_is_left_behind() -> None:
     interpreter, _ = asyncio.run(base.resolve(parse_reference("python"), "python"))
     assert interpreter.prefix == Path(sys.base_prefix).resolve()
     assert interpreter.image_id().startswith("sha256:")
+
+
+def test_interpreters_beside_our_own_are_found(tmp_path: Path) -> None:
+    """A version manager elsewhere than in the home folder: its versions stand side by side."""
+    versions = tmp_path / "manager/versions"
+    own = fake_python(versions / "3.11.9/bin/python3.11", "3.11.9")
+    fake_python(versions / "3.12.4/bin/python3.12", "3.12.4")
+    host = HostBase(search_path="", home=tmp_path / "home", own=own)
+    assert resolve(host, "python:3.12")[0] == "3.12.4"
