@@ -202,7 +202,7 @@ def root_paths() -> dict[str, list[str]]:
     for group in groups():
         if group:
             paths += [f"/apis/{group}", *(f"/apis/{group}/{v}" for v in versions(group))]
-    return {"paths": [*paths, "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]}
+    return {"paths": [*paths, "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]}
 
 
 def openapi_paths() -> dict[str, str]:

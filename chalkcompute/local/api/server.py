@@ -18,6 +18,7 @@ from chalkcompute.local.api.handlers import ResourceHandler
 from chalkcompute.local.api.logs import LogSource
 from chalkcompute.local.api.resources import ResourceApi
 from chalkcompute.local.api.routes import UnknownGroupVersionError, parse_target
+from chalkcompute.local.apimachinery import openapi_v2
 from chalkcompute.local.apimachinery.openapi import openapi_v3
 from chalkcompute.local.apimachinery.status import StatusError
 
@@ -164,6 +165,8 @@ class ApiServer:
                 group
             ):
                 return _json(discovery.api_resources(group, version))
+            case ["openapi", "v2"] if openapi_v2.ASKED_TYPE in request.headers.get("Accept", ""):
+                return web.Response(body=openapi_v2.openapi_v2(), content_type=openapi_v2.MEDIA_TYPE)
             case ["openapi", "v3"]:
                 return _json(discovery.openapi_index())
             case ["openapi", "v3", *rest] if "/".join(rest) in discovery.openapi_paths():

@@ -514,6 +514,15 @@ def test_watch_ends_when_the_client_has_gone(cluster: Cluster) -> None:
     pytest.fail("the server still watches for a client that has gone")
 
 
+def test_openapi_v2_is_for_old_kubectl(cluster: Cluster) -> None:
+    """`@` makes no valid media type: what is asked for is answered under another name."""
+    accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+    answer = cluster.call("GET", "/openapi/v2", headers={"Accept": accept})
+    assert (answer.status, answer.headers["Content-Type"]) == (200, accept.replace("@", "."))
+    assert b"fieldValidation" in answer.raw
+    assert cluster.call("GET", "/openapi/v2").status == 404
+
+
 @pytest.mark.parametrize("subresource", ["exec", "attach", "portforward"])
 def test_what_has_no_stream_here_says_so(cluster: Cluster, subresource: str) -> None:
     spec = {"containers": [{"name": "app", "image": "i:1"}]}
