@@ -120,7 +120,10 @@ class ApiServer:
             return _status(exc)
         except UnknownGroupVersionError:
             return web.Response(text="404 page not found\n", status=404)
-        except (ConnectionError, web.HTTPException):
+        except ConnectionError as exc:
+            # The client went in the middle of its answer: aiohttp would log that as an error of ours.
+            raise asyncio.CancelledError from exc
+        except web.HTTPException:
             raise
         except Exception as exc:
             logger.exception("%s %s failed", request.method, request.path)

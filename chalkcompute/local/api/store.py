@@ -31,7 +31,8 @@ __all__ = ["Entry", "Store", "Subscription", "clone"]
 # The low versions count as compacted, as on a cluster whose bootstrap used them up: a client
 # that watches from version 1 must learn to list again.
 FIRST_REVISION = 100
-HISTORY_PER_KIND = 1024
+# What a client may miss and still go on from; also most of the memory of a busy cluster.
+HISTORY_PER_KIND = 512
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS objects (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,12 +13,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from aiohttp import web
+
+from chalkcompute.local.api.resources import ResourceApi
+from chalkcompute.local.api.server import ApiServer
+from chalkcompute.local.api.store import Store
 
 SPACE = "/api/v1/namespaces/default"
 CONFIG_MAPS = f"{SPACE}/configmaps"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 APPLY = {"Content-Type": "application/apply-patch+yaml"}
 MERGE = {"Content-Type": "application/merge-patch+json"}
+
+
+class NoLogs:
+    def open(self, namespace: str, pod: str, pod_uid: str, container: str, previous: bool) -> Path | None:
+        return None
 
 
 class Answer(Protocol):
@@ -553,6 +565,33 @@ def test_stopping_the_server_leaves_no_socket_of_a_client_that_does_not_answer(c
                 pass
         except ConnectionResetError:
             return
+
+
+class Deserted(ApiServer):
+    """Every client goes in the middle of its answer."""
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        raise ConnectionResetError("Cannot write to closing transport")
+
+
+def test_a_client_that_goes_is_no_error_of_the_server(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> bytes:
+        store = Store(tmp_path / "store.db")
+        server = Deserted(ResourceApi(store), token="t", ssl_context=None, logs=NoLogs())
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", await server.start())
+            writer.write(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+            return answer
+        finally:
+            await server.stop()
+            store.close()
+
+    assert asyncio.run(scenario()) == b""
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 # Logs ------------------------------------------------------------------------------------------
