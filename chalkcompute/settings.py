@@ -165,7 +165,7 @@ def choose_connection(settings: Settings) -> Connection:
             return _from_context(config, settings.context)
         if settings.context in local.contexts:
             return _local(settings, local)
-        raise _unknown_context(settings.context, [*config.contexts, *local.contexts])
+        raise _unknown_context(settings.context, [*{**config.contexts, **local.contexts}])
     if config.current is not None:
         return _from_context(config, config.current)
     if config.contexts:

@@ -204,7 +204,7 @@ def _crash(pod: Pod, now: datetime) -> Verdict | None:
 
 def _how_it_ended(code: int | None) -> str:
     if code == 0:
-        return "ends by itself with exit code 0, and a server must keep running"
+        return "ends by itself with exit code 0 though a server must keep running"
     signal = f" ({_SIGNALS[code]})" if code in _SIGNALS else ""
     return f"crashes with exit code {code}{signal}"
 

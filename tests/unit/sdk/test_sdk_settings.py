@@ -161,6 +161,11 @@ def test_an_unknown_context_lists_those_there_are(load: Load, tmp_path: Path) ->
     with pytest.raises(ConnectionConfigError, match="`nope`") as caught:
         choose_connection(load(context="nope"))
     assert caught.value.hint == "there are: a, b"
+    # A kubeconfig that is the local cluster's own names its context once.
+    kubeconfig(tmp_path / "home/.chalk/local/kubeconfig", "b", "local", current="b")
+    with pytest.raises(ConnectionConfigError, match="`nope`") as caught:
+        choose_connection(load(context="nope"))
+    assert caught.value.hint == "there are: a, b, local"
 
 
 def test_a_file_that_was_named_must_exist(load: Load, tmp_path: Path) -> None:
