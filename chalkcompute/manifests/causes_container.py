@@ -126,7 +126,9 @@ def _missing_config(pod: Pod) -> Verdict:
 
 
 def _start_error(pod: Pod) -> Verdict:
-    text = pod.waiting.get("message") or pod.termination.get("message") or ""
+    # In back-off, `waiting` only says that it is; how the last start failed stands in the termination.
+    waits = pod.waiting.get("message") if pod.waiting.get("reason") in _START_REASONS else None
+    text = waits or pod.termination.get("message") or ""
     certain = bool(_NO_PROGRAM.search(text))
     program = re.search(r'exec: \\?"([^"\\]+)\\?"', text)
     what = f"the program `{program[1]}` cannot be started" if program else "the container cannot be started"

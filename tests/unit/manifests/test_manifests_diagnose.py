@@ -161,6 +161,17 @@ def test_a_program_that_does_not_exist_is_certain_at_once() -> None:
     assert verdict.evidence[0].exit_code == 128
 
 
+def test_a_program_that_does_not_exist_is_named_in_back_off_too() -> None:
+    recorded = pod("no-such-program")
+    (status,) = recorded["status"]["containerStatuses"]
+    state = {**status.get("state", {}), **status.get("lastState", {})}
+    last = {"terminated": state["terminated"]}
+    later = pod("no-such-program", lastState=last, **waiting("CrashLoopBackOff", "back-off 40s restarting"))
+    verdict = verdict_on(later, 60)
+    assert (verdict.cause, verdict.terminal) == (Cause.START_ERROR, True)
+    assert verdict.message == "the program `/no/such/program` cannot be started: no such file or directory"
+
+
 def test_a_runtime_that_stumbles_is_tried_again() -> None:
     text = "failed to create shim task: context deadline exceeded: unknown"
     stumbled = pod("no-such-program", lastState={}, **waiting("RunContainerError", text))
