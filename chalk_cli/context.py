@@ -17,12 +17,10 @@ if TYPE_CHECKING:
         DeployResult,
         ListScalingGroupsResponse,
         Manifest,
-        Progress,
+        OnProgress,
         ScalingGroupInfo,
         Target,
     )
-
-    OnProgress = Callable[[Progress], None]
 
 __all__ = ["CliContext", "Client", "connect", "pass_cli"]
 

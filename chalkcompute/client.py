@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,7 @@ from chalkcompute.types import (
     DeployResult,
     ListScalingGroupsResponse,
     Manifest,
-    Progress,
+    OnProgress,
     ScalingGroupInfo,
     Target,
 )
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ChalkClient"]
 
-OnProgress = Callable[[Progress], None]
-
 
 class ChalkClient:
     """Scaling groups of one namespace of one cluster.
@@ -46,7 +44,7 @@ class ChalkClient:
         environment: Environment id; else `CHALK_ENVIRONMENT`, the namespace's annotation or name.
         gateway: `namespace/name` of the Gateway; else `CHALK_GATEWAY`, the one that fits.
         gateway_domain: Its domain; else `CHALK_GATEWAY_DOMAIN`, its wildcard listener's.
-        env_file: File to read instead of `.env` of the working folder.
+        env_file: File to read instead of `.env` of the working folder; else `CHALK_ENV_FILE`.
 
     Every verb raises `ConnectionConfigError` when no cluster is configured, `UnreachableError` when
     it does not answer, and `ForbiddenError` when the credential lacks a permission.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets as _random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from chalkcompute.client import ChalkClient
 from chalkcompute.errors import ChalkError, NotFoundError, SpecError
-from chalkcompute.types import Progress, ScalingGroupInfo, Status
+from chalkcompute.types import OnProgress, ScalingGroupInfo, Status
 
 if TYPE_CHECKING:
     import httpx
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from chalkcompute.spec import ScalingGroupSpec
 
 __all__ = ["ScalingGroup"]
-
-OnProgress = Callable[[Progress], None]
 
 
 class ScalingGroup:
@@ -281,7 +279,9 @@ class ScalingGroup:
         status = self._info.status.value if self._info is not None else "not deployed"
         return f"ScalingGroup(name={self._name!r}, status={status!r})"
 
-    def _wait(self, until: Any, timeout: float, on_progress: OnProgress | None) -> ScalingGroup:
+    def _wait(
+        self, until: Literal["running", "ready"], timeout: float, on_progress: OnProgress | None
+    ) -> ScalingGroup:
         try:
             self._info = self._client.wait_scaling_group(
                 self._name, until=until, timeout=timeout, on_progress=on_progress
@@ -295,8 +295,7 @@ class ScalingGroup:
         from chalkcompute.spec import ScalingGroupSpec
 
         if self._spec is None:
-            recorded = self._deployed("deploy") if self._info is None else self._info
-            self._spec = ScalingGroupSpec.from_dict(dict(recorded.spec))
+            self._spec = ScalingGroupSpec.from_dict(dict(self._deployed("deploy").spec))
         return self._spec
 
     def _deployed(self, verb: str) -> ScalingGroupInfo:

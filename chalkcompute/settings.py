@@ -1,10 +1,10 @@
-"""Where the settings come from: flags, environment, `.env`, kubeconfig. The only reader of `os.environ`.
+"""Where the settings come from: flags, environment, `.env`, kubeconfig. The SDK reads `os.environ` here only.
 
 Order, the first that says anything wins:
 
 1. arguments (the command line's flags)
 2. `CHALK_*` variables of the environment
-3. the same variables in `.env` of the working folder (or the file `--env-file` names)
+3. the same variables in `.env` of the working folder (or what `--env-file` or `CHALK_ENV_FILE` names)
 
 and for the cluster itself: `--kubeconfig` / `CHALK_KUBECONFIG`, then `KUBECONFIG` (a list, as kubectl
 reads it) or `~/.kube/config`, then the credentials of the pod we run in, then a local cluster that
@@ -22,6 +22,7 @@ reads it) or `~/.kube/config`, then the credentials of the pod we run in, then a
 | `CHALK_GPU_NODE_SELECTOR_KEY`, `CHALK_GPU_RESOURCE_NAME` | where they are not GKE's and NVIDIA's |
 | `CHALK_KEDA_NAMESPACE`, `CHALK_KEDA_INTERCEPTOR_SERVICE` | where KEDA's HTTP add-on lives |
 | `CHALK_CA_FILE` | PEM file of the authority that signed the gateway's certificate, for `call()` |
+| `CHALK_ENV_FILE` | file to read instead of `.env`; of the environment only |
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def load_settings(
         environment: Environment id.
         gateway: `namespace/name` of a Gateway, or `namespace/name/listener`.
         gateway_domain: Domain of its wildcard listener.
-        env_file: File to read instead of `.env` of the working folder; must exist.
+        env_file: File to read instead of `.env` of the working folder, else `CHALK_ENV_FILE`; must exist.
         environ: Environment; the process's own when None.
         folder: Working folder; the process's own when None.
         service_account: Folder of the pod's credentials.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -21,6 +21,7 @@ __all__ = [
     "Evidence",
     "ListScalingGroupsResponse",
     "Manifest",
+    "OnProgress",
     "Progress",
     "ReplicaCounts",
     "ScalingGroupInfo",
@@ -279,7 +280,7 @@ class Progress:
     """One step of a wait: emitted only when something changed.
 
     Attributes:
-        phase: `applying`, `scheduling`, `pulling`, `starting`, `ready`, `routing`, `deleting`, `done`.
+        phase: `applying`, `scheduling`, `pulling`, `starting`, `routing`, `deleting`, `done`.
         message: What is going on, one line, for people.
         ready: Replicas of the current revision that are ready.
         desired: Replicas wanted.
@@ -291,6 +292,10 @@ class Progress:
     ready: int = 0
     desired: int = 0
     elapsed: float = 0.0
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
+"""What a verb that takes its time calls on every step."""
 
 
 @dataclass(frozen=True, slots=True)

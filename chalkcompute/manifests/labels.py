@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
+    "CA_ANNOTATION",
     "ENVIRONMENT",
     "ENVIRONMENT_ANNOTATION",
     "FIELD_MANAGER",
@@ -34,6 +35,7 @@ __all__ = [
     "group_id_of",
     "group_labels",
     "is_owned_by",
+    "managed",
     "objects_of",
     "pod_labels",
     "record_name",
@@ -73,6 +75,8 @@ GATEWAY_ANNOTATION = "chalk.ai/gateway"
 REVISION_ANNOTATION = "chalk.ai/revision"
 SUBSTITUTED_ANNOTATION = "chalk.ai/image-substituted"
 """On a Pod: its node runs something else in the place of the image, and what."""
+CA_ANNOTATION = "chalk.ai/ca-certificate"
+"""On a Gateway: the authority behind its certificate, PEM."""
 OUTCOME_ANNOTATION = "chalk.ai/outcome"
 POST_MORTEM_ANNOTATION = "chalk.ai/post-mortem"
 
@@ -145,6 +149,11 @@ def selector(group_id: str) -> dict[str, str]:
 def objects_of(group_id: str) -> str:
     """Label selector of every object of a group."""
     return f"{GROUP_ID}={group_id}"
+
+
+def managed() -> str:
+    """Label selector of everything that chalk made."""
+    return f"{MANAGED_BY}={MANAGED_BY_CHALK}"
 
 
 def records() -> str:

@@ -1,6 +1,6 @@
 """What is remembered of a group: its record, its revisions, and the tombstone of a deleted one.
 
-Each is a ConfigMap with plain JSON in it (`kubernetes.md`, section 6). The record owns every object of the
+Each is a ConfigMap with plain JSON in it (`docs/concepts/ownership.md`). The record owns every object of the
 group; revisions and tombstones are immutable, so what is learnt later of a revision (its outcome) goes into
 annotations, which an immutable ConfigMap lets change.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import (
@@ -24,12 +25,12 @@ from chalkcompute.service import existing, preflight, records, replicas, revisio
 from chalkcompute.service.discovery import Place, discover
 from chalkcompute.service.existing import Live
 from chalkcompute.service.ownership import is_shared
-from chalkcompute.service.progress import OnProgress, Reporter
+from chalkcompute.service.progress import Reporter
 from chalkcompute.service.read import describe
 from chalkcompute.service.scope import Scope, World
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.spec.advice import advise
-from chalkcompute.types import Action, DeployResult, Manifest, Status, Verdict
+from chalkcompute.types import Action, DeployResult, Manifest, OnProgress, Status, Verdict
 
 __all__ = ["create_group"]
 
@@ -123,10 +124,8 @@ class _Deploy:
         try:
             if self._overtaken:
                 # Another deploy came between our look and the lease: what was live then is not now.
-                live, drifted = (
-                    self._live(self._render(taken.record), taken.record.id),
-                    frozenset(),
-                )
+                live = self._live(self._render(taken.record), taken.record.id)
+                drifted = frozenset()
             done = self._write(taken, live, drifted)
         except BaseException:
             # Best effort: without it the lease simply runs out, and the record still says unfinished.
@@ -204,7 +203,7 @@ class _Deploy:
             "deploy",
             self.world,
             edit=edit,
-            on_wait=lambda message: self.reporter.say("applying", message),
+            on_wait=partial(self.reporter.say, "applying"),
         )
         return replace(final, record=taken)
 
@@ -223,7 +222,7 @@ class _Deploy:
             self._seen(live, "HorizontalPodAutoscaler"),
             self._seen(live, "ScaledObject"),
         )
-        say = lambda message: self.reporter.say("applying", message)  # noqa: E731
+        say = partial(self.reporter.say, "applying")
         replicas.run(self.cluster, record.namespace, record.name, steps, self.world, say)
         for manifest in manifests:
             self._apply(manifest)

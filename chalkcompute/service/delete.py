@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from datetime import UTC, datetime
+from functools import partial
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import (
     ConflictError,
     ForbiddenError,
-    NotFoundError,
     ObjectConflictError,
     ObjectExistsError,
     ObjectNotFoundError,
@@ -23,9 +22,9 @@ from chalkcompute.errors import (
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.record import Record, Tombstone, is_tombstone
 from chalkcompute.service import records, revisions
-from chalkcompute.service.progress import OnProgress, Reporter
+from chalkcompute.service.progress import Reporter
 from chalkcompute.service.scope import Scope, World
-from chalkcompute.types import DeleteResult, Manifest
+from chalkcompute.types import DeleteResult, Manifest, OnProgress
 
 __all__ = ["delete_group"]
 
@@ -58,7 +57,7 @@ def delete_group(
         return run.record(record) if record else run.leftovers(labels.objects_of(group_id), group_id)
     assert name is not None  # the client has checked that one of the two is given
     record = records.by_name(cluster, scope.namespace, name)
-    selector = f"{labels.MANAGED_BY}={labels.MANAGED_BY_CHALK},{labels.GROUP}={name}"
+    selector = f"{labels.managed()},{labels.GROUP}={name}"
     return run.record(record) if record else run.leftovers(selector, name)
 
 
@@ -108,7 +107,7 @@ class _Delete:
         """
         found = self._objects(self._kinds(), selector) if records.may_be(wanted) else []
         if not found:
-            raise self._not_found(wanted)
+            raise records.missing(self._cluster, self._namespace, wanted)
         ids = {labels.group_id_of(obj) for obj in found}
         for obj in found:
             meta = obj["metadata"]
@@ -133,7 +132,7 @@ class _Delete:
             self._world,
             patience=min(records.PATIENCE, self._timeout),
             edit=edit,
-            on_wait=lambda message: self._reporter.say("deleting", message),
+            on_wait=partial(self._reporter.say, "deleting"),
         )
 
     def _remember(self, record: Record) -> str:
@@ -188,20 +187,6 @@ class _Delete:
                     raise  # pods and ReplicaSets go by themselves; seeing them is a courtesy
         return [obj for obj in found if not is_tombstone(obj)]
 
-    def _not_found(self, wanted: str) -> NotFoundError:
-        dead = records.tombstones(self._cluster, self._namespace, wanted)
-        if dead:
-            when = dead[-1].deleted_at.astimezone(UTC)
-            return NotFoundError(
-                f"there is no scaling group `{wanted}` in namespace `{self._namespace}`; it was deleted at "
-                f"{_stamp(when)}",
-                hint="`chalk scaling-group list --all` shows deleted ones",
-            )
-        return NotFoundError(
-            f"there is no scaling group `{wanted}` in namespace `{self._namespace}`",
-            hint="`chalk scaling-group list` shows those there are",
-        )
-
 
 def _named(objects: list[Manifest]) -> tuple[str, ...]:
     return tuple(f"{obj['kind']}/{obj['metadata']['name']}" for obj in objects)
@@ -218,7 +203,3 @@ def _why_left(found: list[Manifest]) -> str:
         finalizers = sorted({f for obj in held for f in obj["metadata"]["finalizers"]})
         return f"held by the finalizers {', '.join(finalizers)}; the cluster goes on by itself"
     return "the cluster goes on by itself; run the command again to see"
-
-
-def _stamp(when: datetime) -> str:
-    return when.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -24,12 +24,11 @@ from chalkcompute.service.selectors import selector_matches
 from chalkcompute.spec.names import validate_environment_id
 from chalkcompute.types import Manifest
 
-__all__ = ["Place", "discover", "environment_of", "read_namespace"]
+__all__ = ["Place", "discover"]
 
 _GATEWAY_GROUP = "gateway.networking.k8s.io"
 _REQUEST_TIMEOUT = "HTTPRouteRequestTimeout"
 _SET_GATEWAY = "set CHALK_GATEWAY=namespace/name, or annotate the namespace with `chalk.ai/gateway`"
-_DEFAULT_SECTION = {"https": "https", "http": "http"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +72,8 @@ def discover(cluster: Cluster, scope: Scope) -> Place:
         CapabilityError: No Gateway API, or no gateway that would do.
         ForbiddenError: The credential may not look, and the settings do not say it either.
     """
-    namespace = read_namespace(cluster, scope.namespace)
-    environment = environment_of(scope, namespace)
+    namespace = _read_namespace(cluster, scope.namespace)
+    environment = _environment_of(scope, namespace)
     capabilities = cluster.capabilities()
     if not capabilities.serves(_GATEWAY_GROUP, "httproutes", "v1"):
         if capabilities.serves(_GATEWAY_GROUP, "httproutes"):
@@ -93,7 +92,7 @@ def discover(cluster: Cluster, scope: Scope) -> Place:
     return _searched_gateway(cluster, scope, environment, namespace)
 
 
-def read_namespace(cluster: Cluster, name: str) -> Manifest | None:
+def _read_namespace(cluster: Cluster, name: str) -> Manifest | None:
     """The Namespace object, or None when the credential may not read it.
 
     Raises:
@@ -110,7 +109,7 @@ def read_namespace(cluster: Cluster, name: str) -> Manifest | None:
         return None  # namespaces are cluster-scoped; a namespaced role may deploy all the same
 
 
-def environment_of(scope: Scope, namespace: Manifest | None) -> str:
+def _environment_of(scope: Scope, namespace: Manifest | None) -> str:
     """The environment id: setting, annotation, the namespace's own name.
 
     Raises:
@@ -156,7 +155,7 @@ def _named_gateway(
         if scope.gateway_domain is None:
             error.hint = "set CHALK_GATEWAY_DOMAIN as well, and it need not be read"
             raise
-        section = scope.gateway_section or _DEFAULT_SECTION["https"]
+        section = scope.gateway_section or "https"
         blind = Gateway(
             name=name,
             namespace=where,

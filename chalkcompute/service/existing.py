@@ -8,7 +8,7 @@ from typing import Any
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import ForbiddenError, ObjectNotFoundError
 from chalkcompute.manifests import labels
-from chalkcompute.service.ownership import require_ours
+from chalkcompute.service.ownership import applied_fields, require_ours
 from chalkcompute.types import Manifest
 
 __all__ = ["Live", "find", "get", "has_controller", "is_as_applied", "optional"]
@@ -85,10 +85,13 @@ def has_controller(obj: Manifest) -> bool:
 def is_as_applied(manifest: Manifest, before: Manifest, after: Manifest) -> bool:
     """Whether an apply of `manifest` made no difference to what we set, or used to set.
 
+    A field that an earlier version set and this one does not shows in the fields that our apply owns.
     What others put into the object is not looked at: an admission webhook may stamp a time on every write,
     and an autoscaler set the replicas between two of our requests.
     """
-    return _only(manifest, before) == _only(manifest, after) and _applied(before) == _applied(after)
+    return _only(manifest, before) == _only(manifest, after) and applied_fields(before) == applied_fields(
+        after
+    )
 
 
 def _scalers(
@@ -140,12 +143,3 @@ def _only(pattern: Any, value: Any) -> Any:
 
 def _all_named(items: list[Any]) -> bool:
     return all(isinstance(item, dict) and "name" in item for item in items)
-
-
-def _applied(obj: Manifest) -> object:
-    """The fields that our apply owns: fewer when it no longer sets one that an earlier version set."""
-    for entry in obj["metadata"].get("managedFields") or ():
-        ours = entry.get("manager") == labels.FIELD_MANAGER and entry.get("operation") == "Apply"
-        if ours and not entry.get("subresource"):
-            return entry.get("fieldsV1")
-    return None

@@ -1,12 +1,15 @@
-"""May we touch this object? Only if it carries the id of our group (pure)."""
+"""May we touch this object? Only if it carries the id of our group. Which of its fields are ours (pure)."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from chalkcompute.errors import NotOwnedError
 from chalkcompute.manifests import labels
 from chalkcompute.types import Manifest
 
-__all__ = ["is_shared", "require_ours"]
+__all__ = ["applied_fields", "is_shared", "require_ours"]
 
 
 def is_shared(obj: Manifest) -> bool:
@@ -45,3 +48,12 @@ def require_ours(obj: Manifest, group_id: str | None) -> None:
         namespace=meta["namespace"],
         hint="choose another name for the scaling group, or remove that object",
     )
+
+
+def applied_fields(obj: Manifest) -> Mapping[str, Any]:
+    """What our server-side apply set in an object (`managedFields[].fieldsV1`); empty if it never did."""
+    for entry in obj["metadata"].get("managedFields") or ():
+        ours = entry.get("manager") == labels.FIELD_MANAGER and entry.get("operation") == "Apply"
+        if ours and not entry.get("subresource"):
+            return entry.get("fieldsV1") or {}
+    return {}

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from chalkcompute.service.scope import World
-from chalkcompute.types import Progress
+from chalkcompute.types import OnProgress, Progress
 
-__all__ = ["OnProgress", "Reporter"]
-
-OnProgress = Callable[[Progress], None]
+__all__ = ["Reporter"]
 
 
 class Reporter:

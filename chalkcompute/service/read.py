@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import ForbiddenError, NotFoundError, ObjectNotFoundError
@@ -28,8 +27,6 @@ __all__ = [
     "snapshot",
     "way_in",
 ]
-
-CA_ANNOTATION = "chalk.ai/ca-certificate"
 
 
 def get_group(cluster: Cluster, scope: Scope, name: str, *, world: World) -> ScalingGroupInfo:
@@ -55,16 +52,9 @@ def find_record(cluster: Cluster, namespace: str, name: str) -> Record:
         NotFoundError: There is none; the hint says so when there was one.
     """
     record = records.by_name(cluster, namespace, name)
-    if record is not None:
-        return record
-    dead = records.tombstones(cluster, namespace, name)
-    message = f"there is no scaling group `{name}` in namespace `{namespace}`"
-    if dead:
-        when = dead[-1].deleted_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        raise NotFoundError(
-            f"{message}; it was deleted at {when}", hint="`chalk scaling-group list --all` shows deleted ones"
-        )
-    raise NotFoundError(message, hint="`chalk scaling-group list` shows those there are")
+    if record is None:
+        raise records.missing(cluster, namespace, name)
+    return record
 
 
 def list_groups(
@@ -80,9 +70,9 @@ def list_groups(
     among = labels.records() if include_deleted else labels.active_records()
     selector = f"{among},{wanted}" if wanted else among
     found = cluster.list("ConfigMap", scope.namespace, labels=selector)
-    managed = f"{labels.MANAGED_BY}={labels.MANAGED_BY_CHALK}"
     deployments = {
-        labels.group_id_of(obj): obj for obj in cluster.list("Deployment", scope.namespace, labels=managed)
+        labels.group_id_of(obj): obj
+        for obj in cluster.list("Deployment", scope.namespace, labels=labels.managed())
     }
     now = world.now()
     infos = [
@@ -99,18 +89,13 @@ def describe(cluster: Cluster, record: Record, *, world: World) -> ScalingGroupI
     return observe(snapshot(cluster, record), world.now())
 
 
-def snapshot(cluster: Cluster, record: Record, *, deployment: Manifest | None = None) -> LiveGroup:
+def snapshot(cluster: Cluster, record: Record) -> LiveGroup:
     """What is live of a group, in at most four requests.
 
     Events are asked for only while it is not complete, and the Gateway when it is and the route is not
     accepted.
-
-    Args:
-        cluster: The cluster.
-        record: Its record.
-        deployment: The Deployment, where it is known already.
     """
-    found = deployment if deployment is not None else _ours(cluster, "Deployment", record)
+    found = _ours(cluster, "Deployment", record)
     live = LiveGroup(record=record, deployment=found, route=_ours(cluster, "HTTPRoute", record))
     if found is None:
         return live
@@ -152,7 +137,7 @@ def way_in(cluster: Cluster, gateway: Gateway) -> WayIn:
         obj = cluster.get("Gateway", gateway.name, gateway.namespace)
     except (ForbiddenError, ObjectNotFoundError):
         return WayIn()
-    value = (obj["metadata"].get("annotations") or {}).get(CA_ANNOTATION)
+    value = (obj["metadata"].get("annotations") or {}).get(labels.CA_ANNOTATION)
     found = (obj.get("status") or {}).get("addresses") or ()
     return WayIn(
         value if isinstance(value, str) and value else None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import (
@@ -25,13 +25,14 @@ from chalkcompute.service.scope import World
 from chalkcompute.types import Manifest
 
 __all__ = [
+    "LEASE",
+    "PATIENCE",
     "abandon",
     "acquire",
     "by_id",
     "by_name",
-    "change",
-    "is_active",
     "may_be",
+    "missing",
     "parse",
     "release",
     "tombstones",
@@ -102,7 +103,19 @@ def tombstones(cluster: Cluster, namespace: str, name: str) -> list[Tombstone]:
     return sorted(dead, key=lambda tombstone: tombstone.deleted_at)
 
 
-def is_active(record: Record, world: World) -> bool:
+def missing(cluster: Cluster, namespace: str, wanted: str) -> NotFoundError:
+    """What to raise when there is no such group; it says so when there was one of that name."""
+    message = f"there is no scaling group `{wanted}` in namespace `{namespace}`"
+    dead = tombstones(cluster, namespace, wanted)
+    if dead:
+        when = dead[-1].deleted_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return NotFoundError(
+            f"{message}; it was deleted at {when}", hint="`chalk scaling-group list --all` shows deleted ones"
+        )
+    return NotFoundError(message, hint="`chalk scaling-group list` shows those there are")
+
+
+def _is_active(record: Record, world: World) -> bool:
     """Whether someone else is at work on the group right now."""
     operation = record.operation
     if operation is None or operation.holder == world.holder():
@@ -110,7 +123,7 @@ def is_active(record: Record, world: World) -> bool:
     return not operation.is_over(world.now()) and not world.is_gone(operation.holder)
 
 
-def change(cluster: Cluster, record: Record, edit: Callable[[Record], Record], world: World) -> Record:
+def _change(cluster: Cluster, record: Record, edit: Callable[[Record], Record], world: World) -> Record:
     """PUT `edit(record)`; when the record changed meanwhile, reread and edit that, five times at most.
 
     Raises:
@@ -157,7 +170,7 @@ def acquire(
     while True:
         # A lease is never longer than this: whoever has not let go by then ended, whatever its clock said.
         outlived = world.monotonic() - version_since >= LEASE.total_seconds()
-        if outlived or not is_active(current, world):
+        if outlived or not _is_active(current, world):
             mine = Operation(kind=kind, holder=world.holder(), deadline=world.now() + LEASE)
             try:
                 return parse(cluster.replace(replace(edit(current), operation=mine).to_manifest()))
@@ -187,7 +200,7 @@ def release(cluster: Cluster, record: Record, world: World) -> Record:
             raise _locked(current)  # our time was up and someone else took over
         return replace(current, operation=None)
 
-    return change(cluster, record, edit, world)
+    return _change(cluster, record, edit, world)
 
 
 def abandon(cluster: Cluster, record: Record, world: World) -> None:
@@ -199,7 +212,7 @@ def abandon(cluster: Cluster, record: Record, world: World) -> None:
             return current
         return replace(current, operation=replace(operation, deadline=world.now()))
 
-    change(cluster, record, edit, world)
+    _change(cluster, record, edit, world)
 
 
 def _holder(record: Record) -> str:

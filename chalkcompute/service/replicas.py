@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import ConflictError, ForbiddenError, ObjectNotFoundError
 from chalkcompute.manifests import labels
+from chalkcompute.service.ownership import applied_fields
 from chalkcompute.service.scope import World
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.types import Manifest
@@ -74,7 +75,7 @@ def plan(
         return tuple(steps)
     live = int(deployment.get("spec", {}).get("replicas", 1))
     wanted = max(live, spec.min_replicas)
-    if _we_apply_replicas(deployment):
+    if "f:replicas" in applied_fields(deployment).get("f:spec", {}):
         steps.append(HandOver(wanted))
     elif live < wanted:
         steps.append(Scale(wanted))
@@ -153,13 +154,3 @@ def _only_replicas(name: str, namespace: str, replicas: int) -> Manifest:
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"replicas": replicas},
     }
-
-
-def _we_apply_replicas(deployment: Manifest) -> bool:
-    return any(
-        entry.get("manager") == labels.FIELD_MANAGER
-        and entry.get("operation") == "Apply"
-        and not entry.get("subresource")
-        and "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
-        for entry in deployment["metadata"].get("managedFields") or ()
-    )

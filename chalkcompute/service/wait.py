@@ -24,16 +24,16 @@ from chalkcompute.manifests.live import LiveGroup, Unasked, rollout
 from chalkcompute.manifests.observe import observe
 from chalkcompute.manifests.pods import Pod, seconds_since
 from chalkcompute.service import revisions
-from chalkcompute.service.progress import OnProgress, Reporter
+from chalkcompute.service.progress import Reporter
 from chalkcompute.service.read import find_record, pods_of, snapshot
 from chalkcompute.service.scope import Scope, World
-from chalkcompute.types import Manifest, ScalingGroupInfo, Status, Verdict
+from chalkcompute.types import Manifest, OnProgress, ScalingGroupInfo, Status, Verdict
 
-__all__ = ["SETTLE_SECONDS", "Until", "wait_group"]
+__all__ = ["Until", "wait_group"]
 
 Until = Literal["running", "ready", "available"]
 
-SETTLE_SECONDS = 2.0
+_SETTLE_SECONDS = 2.0
 """A replica younger than that may yet fall over right after its start."""
 
 _WATCH_SECONDS = 1.0
@@ -142,14 +142,14 @@ def _is_accepted(live: LiveGroup) -> bool:
 
 
 def _stays(cluster: Cluster, live: LiveGroup, world: World) -> bool:
-    """Whether the replicas that satisfied us are still up once the youngest is `SETTLE_SECONDS` old."""
+    """Whether the replicas that satisfied us are still up once the youngest is `_SETTLE_SECONDS` old."""
     before = _running(live.pods if live.pods is not None else pods_of(cluster, live.record))
     if not before:
         return True
     youngest = min(seconds_since(pod.running_since, world.now()) for pod in before.values())
-    if youngest >= SETTLE_SECONDS:
+    if youngest >= _SETTLE_SECONDS:
         return True
-    world.sleep(SETTLE_SECONDS - youngest)
+    world.sleep(_SETTLE_SECONDS - youngest)
     after = _running(pods_of(cluster, live.record))
     return all(uid in after and after[uid].restarts == pod.restarts for uid, pod in before.items())
 

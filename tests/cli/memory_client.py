@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chalk_cli.context import Client
 from chalkcompute import ScalingGroupSpec
@@ -16,15 +16,13 @@ from chalkcompute.types import (
     DeployResult,
     ListScalingGroupsResponse,
     Manifest,
+    OnProgress,
     Progress,
     ReplicaCounts,
     ScalingGroupInfo,
     Status,
     Target,
 )
-
-if TYPE_CHECKING:
-    from chalk_cli.context import OnProgress
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 
