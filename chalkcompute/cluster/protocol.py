@@ -21,7 +21,7 @@ class Applied:
     Attributes:
         obj: The object as the server now has it (metadata only for a Secret).
         created: True on HTTP 201: it did not exist before (also in a dry run).
-        warnings: Texts of the HTTP `Warning` headers (RFC 9111, section 5.5 of RFC 7234).
+        warnings: Texts of the HTTP `Warning` headers (RFC 7234, section 5.5).
     """
 
     obj: Manifest
@@ -51,7 +51,7 @@ class Capabilities:
 
 
 class Cluster(Protocol):
-    """The Kubernetes API as eight calls over plain dicts. Errors are those of `chalkcompute.errors`.
+    """The Kubernetes API as calls over plain dicts. Errors are those of `chalkcompute.errors`.
 
     `kind` is a Kubernetes kind of the static table in `cluster.kinds` (`Deployment`, `HTTPRoute`, …).
     `namespace` is None for cluster-scoped kinds and for lists over all namespaces.

@@ -20,6 +20,7 @@ __all__ = ["RestCluster"]
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _PAGE = "500"
+_MANAGER = "chalk"
 # Asked one by one where the server lacks aggregated discovery (before 1.30).
 _GROUPS_OF_INTEREST = frozenset(
     {"gateway.networking.k8s.io", "keda.sh", "http.keda.sh", "metrics.k8s.io", "autoscaling"}
@@ -32,9 +33,8 @@ _Objects: TypeAlias = list[Manifest]  # inside the class, `list` is a method
 class RestCluster:
     """The Kubernetes API as the calls of `cluster.protocol.Cluster`."""
 
-    def __init__(self, transport: Transport, *, manager: str = "chalk") -> None:
+    def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._manager = manager
         self._capabilities: Capabilities | None = None
 
     @property
@@ -83,7 +83,7 @@ class RestCluster:
                 "POST",
                 kind_named(kind).path(None, namespace),
                 about=_about("create", kind, name, namespace),
-                query=self._write_query(dry_run),
+                query=_write_query(dry_run=dry_run),
                 body=obj,
             )
         )
@@ -96,13 +96,13 @@ class RestCluster:
                 "PUT",
                 kind_named(kind).path(name, namespace),
                 about=_about("update", kind, name, namespace),
-                query=self._write_query(dry_run=False),
+                query=_write_query(dry_run=False),
                 body=obj,
             )
         )
 
     def apply(
-        self, obj: Manifest, *, manager: str = "chalk", force: bool = True, dry_run: bool = False
+        self, obj: Manifest, *, manager: str = _MANAGER, force: bool = True, dry_run: bool = False
     ) -> Applied:
         """Server-side apply; of a Secret only the metadata comes back, so that no value travels."""
         kind, name, namespace = _identity(obj)
@@ -135,7 +135,7 @@ class RestCluster:
                 "PATCH",
                 kind_named(kind).path(name, namespace, subresource),
                 about=_about("patch", kind, name, namespace, subresource),
-                query=self._write_query(dry_run=False),
+                query=_write_query(dry_run=False),
                 body=dict(patch),
                 content_type="application/merge-patch+json",
             )
@@ -253,10 +253,6 @@ class RestCluster:
             token = (page.get("metadata") or {}).get("continue") or None
         return items
 
-    def _write_query(self, dry_run: bool) -> tuple[tuple[str, str], ...]:
-        query = (("fieldManager", self._manager), ("fieldValidation", "Strict"))
-        return (*query, ("dryRun", "All")) if dry_run else query
-
     def _group_by_group(self, groups: Mapping[str, Any]) -> set[tuple[str, str, str]]:
         found: set[tuple[str, str, str]] = set()
         for group in groups.get("groups") or ():
@@ -280,6 +276,11 @@ def _from_aggregated(answer: Mapping[str, Any]) -> set[tuple[str, str, str]]:
         for version in group.get("versions") or ()
         for resource in version.get("resources") or ()
     }
+
+
+def _write_query(*, dry_run: bool) -> tuple[tuple[str, str], ...]:
+    query = (("fieldManager", _MANAGER), ("fieldValidation", "Strict"))
+    return (*query, ("dryRun", "All")) if dry_run else query
 
 
 def _selectors(labels: str | None, fields: str | None) -> tuple[tuple[str, str], ...]:
