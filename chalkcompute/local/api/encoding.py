@@ -31,7 +31,7 @@ _YAML_TYPES = (YAML, "application/x-yaml", "text/yaml")
 _YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _NoTimestamps(_YamlLoader):  # type: ignore[misc]
+class _NoTimestamps(_YamlLoader):  # type: ignore[misc]  # a base chosen at run time
     """YAML as Kubernetes reads it: a date is a string."""
 
 

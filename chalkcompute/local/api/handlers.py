@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 from aiohttp import web
@@ -156,7 +157,7 @@ class ResourceHandler:
         elif wanted.form:
             present = encoding.metadata_only
         else:
-            present = lambda obj: {**obj, "apiVersion": target.api_version}  # noqa: E731
+            present = partial(_in_version, target.api_version)
 
         def bookmark(revision: int, annotations: dict[str, str]) -> Manifest:
             metadata: dict[str, Any] = {"resourceVersion": str(revision), "creationTimestamp": None}
@@ -250,7 +251,7 @@ class ResourceHandler:
         self, request: web.BaseRequest, target: Target, kind: Kind, obj: Manifest, *, status: int = 200
     ) -> web.Response:
         wanted = accepted(request.headers.get("Accept", ""))
-        presented = {**obj, "apiVersion": target.api_version}
+        presented = _in_version(target.api_version, obj)
         if wanted.form == "Table":
             presented = self._printer(request, kind).table([obj], obj["metadata"].get("resourceVersion", ""))
         elif wanted.form:
@@ -291,7 +292,7 @@ class ResourceHandler:
             answer |= {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1"}
             answer["items"] = [encoding.metadata_only(obj) for obj in page.items]
         elif kind.custom:  # lists of custom resources repeat kind and apiVersion in every item
-            answer["items"] = [{**obj, "apiVersion": target.api_version} for obj in page.items]
+            answer["items"] = [_in_version(target.api_version, obj) for obj in page.items]
         else:
             answer["items"] = [
                 {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
@@ -354,6 +355,11 @@ def _write_options(
         field_validation=validation,
         duplicates=duplicates,
     )
+
+
+def _in_version(api_version: str, obj: Manifest) -> Manifest:
+    """An object as it is served in the version that was asked for."""
+    return {**obj, "apiVersion": api_version}
 
 
 def _integer(request: web.BaseRequest, name: str, default: int) -> int:

@@ -99,7 +99,7 @@ class ContainerRunner:
         self._has_run = state.terminated is not None or state.last_terminated is not None
         self._message_file = Path("/dev/null")
         self._warned_ports: set[int] = set()
-        self._stopping: asyncio.Task[ReplicaExit] | None = None
+        self._stopping: asyncio.Task[ReplicaExit] | None = None  # kept: the loop holds a task only weakly
         self.state = state
         self.replica: Replica | None = None
         self.started = asyncio.Event()
