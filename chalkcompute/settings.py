@@ -18,7 +18,7 @@ reads it) or `~/.kube/config`, then the credentials of the pod we run in, then a
 | `CHALK_GATEWAY` | `namespace/name` of the Gateway to attach routes to; `/listener` may follow |
 | `CHALK_GATEWAY_DOMAIN` | domain of its wildcard listener, where it cannot be read off the Gateway |
 | `CHALK_GATEWAY_PORT` | port at which clients reach it, where a load balancer changes it |
-| `CHALK_LOCAL_HOME` | state folder of the local cluster; `~/.chalk/local` |
+| `CHALK_LOCAL_HOME` | state folder of the local cluster, never from `.env`; `~/.chalk/local` |
 | `CHALK_GPU_NODE_SELECTOR_KEY`, `CHALK_GPU_RESOURCE_NAME` | where they are not GKE's and NVIDIA's |
 | `CHALK_KEDA_NAMESPACE`, `CHALK_KEDA_INTERCEPTOR_SERVICE` | where KEDA's HTTP add-on lives |
 | `CHALK_CA_FILE` | PEM file of the authority that signed the gateway's certificate, for `call()` |
@@ -123,7 +123,8 @@ def load_settings(
     home = Path(values.get("HOME") or Path.home())
     explicit = setting(str(kubeconfig) if kubeconfig is not None else None, "CHALK_KUBECONFIG")
     default = _paths(values.get("KUBECONFIG"), home)
-    local_home = values.get("CHALK_LOCAL_HOME") or None
+    # Not from `.env`: `chalk local up` started it where the environment itself said.
+    local_home = real.get("CHALK_LOCAL_HOME", "").strip()
     ca_file = setting(None, "CHALK_CA_FILE")
     chosen = _gateway(setting(gateway, "CHALK_GATEWAY"))
     return Settings(

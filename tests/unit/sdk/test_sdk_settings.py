@@ -154,6 +154,9 @@ def test_local_home(load: Load, tmp_path: Path) -> None:
     environ = {"CHALK_LOCAL_HOME": str(tmp_path / "elsewhere")}
     assert choose_connection(load(environ)).source == "local"
     assert load({"CHALK_LOCAL_HOME": "~/here"}).local_kubeconfig == tmp_path / "home/here/kubeconfig"
+    assert load({"CHALK_LOCAL_HOME": " "}).local_kubeconfig == tmp_path / "home/.chalk/local/kubeconfig"
+    (tmp_path / ".env").write_text("CHALK_LOCAL_HOME=/moved\n")
+    assert load().local_kubeconfig == tmp_path / "home/.chalk/local/kubeconfig"
 
 
 def test_an_unknown_context_lists_those_there_are(load: Load, tmp_path: Path) -> None:
