@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from chalk_cli.context import CliContext, pass_cli
 from chalk_cli.options import talk_options
@@ -70,7 +72,9 @@ def local() -> None:
 @_output_option
 @talk_options
 @pass_cli
+@click.pass_context
 def up_command(
+    ctx: click.Context,
     cli: CliContext,
     /,
     *,
@@ -95,8 +99,7 @@ def up_command(
     for notice in found.notices:
         cli.talk(f"note: {notice}")
     cli.talk(
-        "`chalk` uses it when no other cluster is configured; to choose it:\n"
-        '  export KUBECONFIG="$(chalk local kubeconfig)"'
+        _how_to_choose(home if ctx.get_parameter_source("home") is ParameterSource.COMMANDLINE else None)
     )
 
 
@@ -167,6 +170,17 @@ def kubeconfig_command(cli: CliContext, /, *, home: Path | None) -> None:
     click.echo(path)
     if not path.exists():
         cli.talk("the file is not there yet; `chalk local up` writes it")
+
+
+def _how_to_choose(home: Path | None) -> str:
+    """What makes `chalk` and `kubectl` use the cluster; `home` is the folder if a flag chose it."""
+    if home is None:
+        return (
+            "`chalk` uses it when no other cluster is configured; to choose it:\n"
+            '  export KUBECONFIG="$(chalk local kubeconfig)"'
+        )
+    # Only CHALK_LOCAL_HOME or the default folder is looked at by itself.
+    return f'to choose it:\n  export KUBECONFIG="$(chalk local kubeconfig --home {shlex.quote(str(home))})"'
 
 
 def _read(path: Path, *, follow: bool) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from chalk_cli.commands.local import _status_pairs
+from chalk_cli.commands.local import _how_to_choose, _status_pairs
 from chalk_cli.context import CliContext
 from chalk_cli.main import cli
 from chalkcompute.local.lifecycle import LocalStatus, daemon_log_path
@@ -38,6 +38,12 @@ def test_status_says_what_the_sandbox_cannot_do() -> None:
     pairs = _status_pairs(found)
     assert ("Sandbox", "notify") in pairs
     assert ("Limitation", "no limits on memory") in pairs
+
+
+def test_a_folder_chosen_by_a_flag_is_named_in_what_to_type_next() -> None:
+    assert '"$(chalk local kubeconfig)"' in _how_to_choose(None)
+    said = _how_to_choose(Path("/my state"))
+    assert said == """to choose it:\n  export KUBECONFIG="$(chalk local kubeconfig --home '/my state')\""""
 
 
 def test_kubeconfig_prints_the_path_and_nothing_else(invoke: Invoke, tmp_path: Path) -> None:
