@@ -13,6 +13,7 @@ runtime/           images and replicas
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -201,6 +202,8 @@ class StateFolder:
             self._mark()
             # Only ever tightened: a folder that its owner made read-only is an error, not ours to open up.
             self.path.chmod(stat.S_IMODE(self.path.stat().st_mode) & 0o700)
+            if not os.access(self.path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self.path))
             for folder in (self.ca, self.logs, self.run, self.pods, self.runtime):
                 folder.mkdir(mode=0o700, exist_ok=True)
             # A full disk is found here, and named; another `up` may be doing the same just now.

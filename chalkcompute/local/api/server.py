@@ -64,7 +64,9 @@ class _Connections(web.Server):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), seconds)
             for transport in self._open.values():
-                transport.abort()
+                # Python before 3.11.4 lets go of a TLS transport's protocol before it says that it is closed.
+                with contextlib.suppress(AttributeError):
+                    transport.abort()
 
 
 class ApiServer:

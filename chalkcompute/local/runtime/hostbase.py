@@ -92,8 +92,8 @@ class HostBase:
         own = await self._ask(self._own)
         if own is None or (request.major or 3) < 3:
             raise ImagePullError(
-                f'failed to pull and unpack image "{reference}": this machine has no Python {request} '
-                "to stand in for it, and this release pulls from no registry"
+                f'failed to pull and unpack image "{reference}": not found: this machine has no Python '
+                f"{request} to stand in for it, and this release pulls from no registry"
             )
         return own, (
             f"image `{image}` asks for Python {request}, which this machine does not have: "
@@ -168,10 +168,11 @@ def _refusal(reference: ImageReference) -> str:
     if reference.domain == "docker.io" and reference.path == "library/python":
         return (
             f'failed to pull and unpack image "{reference}": failed to resolve reference "{reference}": '
-            "no such tag of the official `python` image is known, and this release pulls from no registry"
+            "not found: no such tag of the official `python` image is known, and this release pulls from no "
+            "registry"
         )
     return (
-        f'failed to pull and unpack image "{reference}": this release of the local cluster pulls from no '
-        "registry: it runs official `python` images on this machine's own "
-        "Python; use one of them, or a real cluster"
+        f'failed to pull and unpack image "{reference}": not found: this release of the local cluster pulls '
+        "from no registry and runs official `python` images on this machine's own Python; use one of them, "
+        "or a real cluster"
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,7 @@ def pod() -> Callable[..., Manifest]:
 
 
 @pytest.fixture
-def api(tmp_path: Path, clock: Clock) -> Api:
+def api(tmp_path: Path, clock: Clock) -> Iterator[Api]:
     """The real API server from the inside, on an empty store."""
-    return ResourceApi(Store(tmp_path / "store.db"), now=clock)
+    with contextlib.closing(Store(tmp_path / "store.db")) as store:
+        yield ResourceApi(store, now=clock)
