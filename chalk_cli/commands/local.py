@@ -25,6 +25,8 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 FOLLOW_INTERVAL = 0.2  # seconds between looks at a log that is followed
 
+SANDBOXES = ("auto", "ns-root", "ns-user", "notify", "plain")
+
 
 def _home_option(command: F) -> F:
     return click.option(
@@ -63,9 +65,9 @@ def local() -> None:
 @click.option("--http-port", type=click.IntRange(1, 65535), help="Port of the gateway's HTTP listener.")
 @click.option(
     "--sandbox",
+    type=click.Choice(SANDBOXES),
     default="auto",
     show_default=True,
-    metavar="TIER",
     help="How replicas are kept apart; auto takes the best that this machine allows.",
 )
 @click.option("--timeout", type=Duration(), default=60.0, show_default="1m", help="How long to wait for it.")

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from chalk_cli.commands.local import _how_to_choose, _status_pairs
+from chalk_cli.commands.local import SANDBOXES, _how_to_choose, _status_pairs
 from chalk_cli.context import CliContext
 from chalk_cli.main import cli
 from chalkcompute.local.lifecycle import LocalStatus, daemon_log_path
+from chalkcompute.local.runtime.tiers import TIERS
 from tests.cli.conftest import Invoke
 
 
@@ -38,6 +39,13 @@ def test_status_says_what_the_sandbox_cannot_do() -> None:
     pairs = _status_pairs(found)
     assert ("Sandbox", "notify") in pairs
     assert ("Limitation", "no limits on memory") in pairs
+
+
+def test_a_sandbox_that_is_none_is_a_usage_error(invoke: Invoke, tmp_path: Path) -> None:
+    assert set(SANDBOXES) == {"auto", *TIERS}
+    said = invoke("local", "up", f"--home={tmp_path}/state", "--sandbox=bogus", code=2).stderr
+    assert all(tier in said for tier in SANDBOXES)
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_folder_chosen_by_a_flag_is_named_in_what_to_type_next() -> None:
