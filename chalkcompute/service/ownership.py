@@ -32,12 +32,13 @@ def require_ours(obj: Manifest, group_id: str | None) -> None:
     manager = found.get(labels.MANAGED_BY)
     if manager == labels.MANAGED_BY_CHALK and labels.GROUP_ID in found:
         raise NotOwnedError(
-            f"{obj['kind']} `{meta['name']}` in namespace `{meta['namespace']}` is left over from a scaling "
-            f"group `{found.get(labels.GROUP)}` that is gone",
+            f"{obj['kind']} `{meta['name']}` in namespace `{meta['namespace']}` is of a scaling group "
+            f"`{found.get(labels.GROUP)}` that has no record here: one that is gone, or applied from "
+            "`chalk scaling-group manifests`",
             kind=obj["kind"],
             name=meta["name"],
             namespace=meta["namespace"],
-            hint=f"`chalk scaling-group delete {found.get(labels.GROUP)}` removes what is left",
+            hint=f"`chalk scaling-group delete {found.get(labels.GROUP)}` removes it; then create it",
         )
     by = f" (managed by `{manager}`)" if manager else ""
     raise NotOwnedError(

@@ -19,7 +19,7 @@ from chalkcompute.local.runtime.notify import Supervisor
 from chalkcompute.local.runtime.plain import ADDRESS_VARIABLE, hooked_python, linked_programs
 from chalkcompute.local.runtime.probe import probe_machine
 from chalkcompute.local.runtime.process import ProcessReplica, start_process
-from chalkcompute.local.runtime.tiers import ONE_ADDRESS, TIERS, Tier, choose_tier
+from chalkcompute.local.runtime.tiers import ONE_ADDRESS, TIERS, Tier, choose_tier, obstacle
 
 __all__ = ["LocalRuntime", "create_runtime"]
 
@@ -48,11 +48,14 @@ def create_runtime(
         environ: Where PATH and HOME are looked up, for the interpreters of the host base.
 
     Raises:
-        ValueError: An unknown tier.
+        ValueError: An unknown tier, or one that this machine does not allow.
     """
     if tier != "auto" and tier not in TIERS:
         raise ValueError(f"tier `{tier}` is none of {', '.join(f'`{name}`' for name in ('auto', *TIERS))}")
-    chosen = choose_tier(probe_machine()) if tier == "auto" else TIERS[tier]
+    capabilities = probe_machine()
+    chosen = choose_tier(capabilities) if tier == "auto" else TIERS[tier]
+    if (why := obstacle(chosen, capabilities)) is not None:
+        raise ValueError(f"this machine does not allow it ({why})")
     world = os.environ if environ is None else environ
     home = Path(world.get("HOME") or Path.home())
     for leftover in (state_dir / _FOLDER).glob(f"{_SCRATCH}*"):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from chalkcompute.local.runtime.probe import Capabilities
 
-__all__ = ["ONE_ADDRESS", "TIERS", "Tier", "choose_tier"]
+__all__ = ["ONE_ADDRESS", "TIERS", "Tier", "choose_tier", "obstacle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +69,12 @@ def choose_tier(capabilities: Capabilities) -> Tier:
     if capabilities.user_namespaces is None:
         return TIERS["ns-user"]
     return TIERS["notify"]
+
+
+def obstacle(tier: Tier, capabilities: Capabilities) -> str | None:
+    """Why a machine does not allow a tier, None if it does."""
+    if tier.filter and capabilities.notification is not None:
+        return f"seccomp user notification: {capabilities.notification}"
+    needs = {"root": capabilities.root_namespaces, "user": capabilities.user_namespaces, "": None}
+    found = needs[tier.namespaces]
+    return None if found is None else f"namespaces: {found}"

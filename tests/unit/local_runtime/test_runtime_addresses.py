@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from chalkcompute.local.runtime.addresses import AddressPool
 from chalkcompute.local.runtime.notify import is_loopback, rewrite
 from chalkcompute.local.runtime.probe import Capabilities
-from chalkcompute.local.runtime.tiers import choose_tier
+from chalkcompute.local.runtime.tiers import TIERS, choose_tier, obstacle
 
 POD = socket.inet_aton("127.77.1.2")
 
@@ -133,3 +133,19 @@ def test_the_best_tier_is_chosen(
     root: str | None, user: str | None, notification: str | None, tier: str
 ) -> None:
     assert choose_tier(Capabilities(root, user, notification)).name == tier
+
+
+@pytest.mark.parametrize(
+    ("tier", "found", "why"),
+    [
+        ("ns-root", Capabilities("not root", None, None), "not root"),
+        ("ns-user", Capabilities(None, "EPERM", None), "EPERM"),
+        ("notify", Capabilities("not root", "EPERM", None), None),
+        ("notify", Capabilities(None, None, "ENOSYS"), "ENOSYS"),
+        ("ns-root", Capabilities(None, None, "ENOSYS"), "ENOSYS"),
+        ("plain", Capabilities("not root", "EPERM", "ENOSYS"), None),
+    ],
+)
+def test_a_tier_that_was_asked_for_is_allowed_or_not(tier: str, found: Capabilities, why: str | None) -> None:
+    said = obstacle(TIERS[tier], found)
+    assert said is None if why is None else why in (said or "")

@@ -496,7 +496,7 @@ def test_what_a_gone_group_left_behind_is_named_as_such(
     cluster.api.update(service, manager="x")
     cluster.delete("ConfigMap", "chalk-sg-web", "default")
     assert cluster.everything() == ["Service/web"]
-    with pytest.raises(NotOwnedError, match="left over") as caught:
+    with pytest.raises(NotOwnedError, match="has no record here") as caught:
         client.create_scaling_group(spec)
     assert caught.value.hint is not None
     assert "delete web" in caught.value.hint
