@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -81,6 +82,7 @@ class CliContext:
     Args:
         make_client: Called with the cluster options as keywords.
         environ: Environment variables.
+        clock: Seconds on a clock that only goes forward.
 
     Attributes:
         options: Cluster options given as flags or `CHALK_*` (`namespace`, `context`, …).
@@ -94,14 +96,22 @@ class CliContext:
         self,
         make_client: Callable[..., Client] = connect,
         environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.make_client = make_client
         self.environ = environ
+        self._clock = clock
+        self._started = clock()
         self.options: dict[str, str] = {}
         self.quiet = False
         self.verbose = False
         self.json = False
         self.interrupted: str | None = None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the command began."""
+        return self._clock() - self._started
 
     @property
     def talks(self) -> bool:

@@ -13,16 +13,23 @@ from chalk_cli.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.text import Text
+
     from chalk_cli.context import CliContext
     from chalkcompute.types import Progress
 
-__all__ = ["progress_line", "show_progress"]
+__all__ = ["LiveStep", "progress_line", "show_progress"]
 
 
-def progress_line(step: Progress) -> str:
-    """`  3.2s  starting  1/2 ready  waiting for replicas`."""
+def progress_line(step: Progress, elapsed: float) -> str:
+    """`  3.2s  starting  1/2 ready  waiting for replicas`.
+
+    Args:
+        step: What goes on; its own `elapsed` starts anew with each call of the SDK and is not shown.
+        elapsed: Seconds since the command began.
+    """
     counts = f"  {step.ready}/{step.desired} ready" if step.desired else ""
-    return f"{step.elapsed:6.1f}s  {step.phase}{counts}  {printable(step.message)}".rstrip()
+    return f"{elapsed:6.1f}s  {step.phase}{counts}  {printable(step.message)}".rstrip()
 
 
 @contextlib.contextmanager
@@ -35,9 +42,9 @@ def show_progress(context: CliContext) -> Iterator[Callable[[Progress], None]]:
 
         console = Console(stderr=True, no_color=True if context.environ.get("NO_COLOR") else None)
         with console.status("") as status:
-            yield lambda step: status.update(_escape(progress_line(step)))
+            yield lambda step: status.update(LiveStep(step, context))
     else:
-        yield lambda step: click.echo(progress_line(step), err=True)
+        yield lambda step: click.echo(progress_line(step, context.elapsed), err=True)
 
 
 def is_live(context: CliContext) -> bool:
@@ -49,7 +56,15 @@ def is_live(context: CliContext) -> bool:
     )
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape
+class LiveStep:
+    """A step whose seconds go on: rich asks for its text at every redraw, several times a second."""
 
-    return escape(text)
+    def __init__(self, step: Progress, context: CliContext) -> None:
+        self._step = step
+        self._context = context
+
+    def __rich__(self) -> Text:
+        """The line as of now."""
+        from rich.text import Text
+
+        return Text(progress_line(self._step, self._context.elapsed))

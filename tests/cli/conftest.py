@@ -39,7 +39,7 @@ def invoke(
 
     def run(*args: str, code: int = 0, env: dict[str, str] | None = None) -> Result:
         environ = {"CI": "1", **(env or {})}
-        context = CliContext(client.connect, environ)
+        context = CliContext(client.connect, environ, clock=lambda: 0.0)
         result = CliRunner(env=environ).invoke(cli, list(args), obj=context)
         said = f"$ chalk {' '.join(args)}\n[exit {result.exit_code}]\n{result.stdout}\n---\n{result.stderr}"
         assert result.exit_code == code, said

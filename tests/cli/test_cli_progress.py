@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from chalk_cli.progress import progress_line
+from chalk_cli.context import CliContext
+from chalk_cli.main import cli
+from chalk_cli.progress import LiveStep, progress_line
 from chalkcompute.types import Progress
+from tests.cli.memory_client import MemoryClient
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -23,15 +28,32 @@ cli(["sg", "create", "inference", "--image=a:b", "-o", "url"], obj=CliContext(Me
 
 
 @pytest.mark.parametrize(
-    ("step", "line"),
+    ("step", "elapsed", "line"),
     [
-        (Progress("applying", "Deployment"), "   0.0s  applying  Deployment"),
-        (Progress("starting", "x", 1, 2, 61.26), "  61.3s  starting  1/2 ready  x"),
-        (Progress("done", ""), "   0.0s  done"),
+        (Progress("applying", "Deployment"), 0.0, "   0.0s  applying  Deployment"),
+        (Progress("starting", "x", 1, 2, 1.5), 61.26, "  61.3s  starting  1/2 ready  x"),
+        (Progress("done", ""), 0.0, "   0.0s  done"),
     ],
 )
-def test_a_line_of_progress(step: Progress, line: str) -> None:
-    assert progress_line(step) == line
+def test_a_line_of_progress(step: Progress, elapsed: float, line: str) -> None:
+    assert progress_line(step, elapsed) == line
+
+
+def test_the_seconds_of_a_live_line_go_on_without_a_new_step() -> None:
+    now = itertools.count(100.0, 2.5)
+    live = LiveStep(Progress("starting", "[x]", 0, 2), CliContext(environ={}, clock=lambda: next(now)))
+    assert [str(live.__rich__()) for _ in range(2)] == [
+        "   2.5s  starting  0/2 ready  [x]",
+        "   5.0s  starting  0/2 ready  [x]",
+    ]
+
+
+def test_lines_count_from_the_start_of_the_command() -> None:
+    now = itertools.count(100.0, 2.0)
+    context = CliContext(MemoryClient().connect, {"CI": "1"}, clock=lambda: next(now))
+    said = CliRunner().invoke(cli, ["sg", "create", "inference", "--image=a:b"], obj=context).stderr
+    lines = [line.split()[:2] for line in said.splitlines() if line.startswith(" ")]
+    assert lines == [["2.0s", "applying"], ["4.0s", "starting"], ["6.0s", "ready"]]
 
 
 def on_a_terminal(environ: dict[str, str]) -> tuple[str, str]:
