@@ -157,6 +157,8 @@ def _replica_range(flags: dict[str, Any]) -> tuple[int, int]:
             raise click.UsageError(
                 "`--replicas` sets a fixed count; use it without `--min-replicas` and `--max-replicas`"
             )
+        if fixed < 1:
+            raise click.UsageError(f"`--replicas` must be 1 or more, not {fixed}")
         return fixed, fixed
     return (1 if low is None else low), (1 if high is None else high)
 

@@ -269,7 +269,7 @@ def _require_installed() -> None:
     if missing:
         raise LocalClusterError(
             f"the local cluster needs {', '.join(f'`{name}`' for name in missing)}, which this Python lacks",
-            hint="install it with `pip install 'chalk-scaling-groups[local]'`",
+            hint="install it with `pip install -e '.[local]'` in a clone of the repository",
         )
 
 

@@ -95,6 +95,8 @@ def test_name_may_be_positional_with_a_command_behind(invoke: Invoke, client: Me
 @pytest.mark.parametrize(
     ("args", "said"),
     [
+        (("--replicas=0",), "`--replicas` must be 1 or more, not 0"),
+        (("--replicas=-1",), "`--replicas` must be 1 or more, not -1"),
         (("--replicas=2", "--min-replicas=1"), "--replicas"),
         (("--replicas=2", "--max-replicas=3"), "--replicas"),
         (("other",), "two names"),
