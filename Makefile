@@ -3,11 +3,12 @@
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test check docs format clean
+.PHONY: help demo test explore check docs format clean
 
 help:
 	@echo 'make demo    a cluster on this machine, a replicated service, an answer over HTTPS'
 	@echo 'make test    every test'
+	@echo 'make explore property tests with forty times the examples, other ones at each run'
 	@echo 'make check   formatting, lint, types, import contracts, documentation'
 	@echo 'make docs    regenerate docs/reference/cli.md from the commands'
 	@echo 'make format  let ruff format and fix'
@@ -31,6 +32,9 @@ demo: .venv/.installed
 
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest -n 3 $(ARGS)
+
+explore: .venv/.installed-dev
+	EXPLORE=40 $(BIN)/python -m pytest -n 2 -o timeout=3600 $$(grep -rl properties tests/unit) $(ARGS)
 
 check: .venv/.installed-dev
 	$(BIN)/ruff format --check .

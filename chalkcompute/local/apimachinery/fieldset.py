@@ -12,10 +12,23 @@ from typing import Any, TypeAlias
 
 from chalkcompute.local.apimachinery.schema import Schema
 
-__all__ = ["FieldSet", "Path", "decode_fields", "encode_fields", "field_element", "item_element", "path_text"]
+__all__ = [
+    "FieldSet",
+    "KeylessItemError",
+    "Path",
+    "decode_fields",
+    "encode_fields",
+    "field_element",
+    "item_element",
+    "path_text",
+]
 
 Path: TypeAlias = tuple[str, ...]
 FieldSet: TypeAlias = frozenset[Path]
+
+
+class KeylessItemError(ValueError):
+    """An item of a keyed list that nobody can own: it is not an object, or has not its key."""
 
 
 def field_element(name: str) -> str:
@@ -27,12 +40,12 @@ def item_element(schema: Schema, item: Any) -> str:
     """An item of a `map` or `set` list; absent key fields count with their defaults.
 
     Raises:
-        ValueError: A `map` item is not an object, or lacks a key field that has no default.
+        KeylessItemError: A `map` item is not an object, or lacks a key field that has no default.
     """
     if schema.list_type != "map":
         return f"v:{_compact(item)}"
     if not isinstance(item, dict):
-        raise ValueError("associative list with keys may not have non-map elements")
+        raise KeylessItemError("associative list with keys may not have non-map elements")
     keys = {}
     for key in sorted(schema.keys):
         value = item.get(key)
@@ -40,7 +53,7 @@ def item_element(schema: Schema, item: Any) -> str:
             declared = schema.element.child(key) if schema.element else None
             value = declared.default if declared else None
         if value is None:
-            raise ValueError(
+            raise KeylessItemError(
                 f'associative list with keys has an element that omits key field "{key}" '
                 "(and doesn't have default value)"
             )

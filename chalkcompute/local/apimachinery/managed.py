@@ -17,7 +17,7 @@ from chalkcompute.local.apimachinery.entries import (
     encode_entries,
     manager_text,
 )
-from chalkcompute.local.apimachinery.fieldset import FieldSet, path_text
+from chalkcompute.local.apimachinery.fieldset import FieldSet, KeylessItemError, path_text
 from chalkcompute.local.apimachinery.kinds import Kind
 from chalkcompute.local.apimachinery.last_applied import KUBECTL, last_applied_fields, with_last_applied
 from chalkcompute.local.apimachinery.schema import Schema, field_schema
@@ -88,7 +88,10 @@ def update(
     if not entries and old is not None:
         return _with_entries(new, entries)
     schema = field_schema(kind)
-    difference = _difference(kind, schema, live, new, subresource)
+    try:
+        difference = _difference(kind, schema, live, new, subresource)
+    except KeylessItemError:  # no request fails on bookkeeping (FieldManager.UpdateNoErrors): nobody owns it
+        return _with_entries(new, {})
     taken = difference.added | difference.modified
     if kind.kind == "Service" and new.get("spec", {}).get("clusterIP") != "None":
         taken -= {_CLUSTER_IP}
@@ -121,7 +124,8 @@ def apply(
     Raises:
         StatusError: 400 for managedFields or another version in the patch, 409 with a cause for each
             conflicting field, 500 (as the real server answers) for a field that the schema does not
-            have, a value of the wrong type, or a repeated key of a keyed list.
+            have, a value of the wrong type, or a repeated key of a keyed list; 500 as well for a live
+            object with an item of a keyed list that lacks its key.
     """
     version = api_version or kind.api_version
     _check_patch(kind, patch_obj, version)
@@ -133,6 +137,7 @@ def apply(
         raise StatusError(500, "", f"failed to create typed patch object {where}: {'; '.join(problems)}")
     base = live if live is not None else _empty(kind)
     base = {**base, "apiVersion": version}
+    _check_live(schema, base, where)
     entries = decode_entries(base.get("metadata", {}).get("managedFields"))
     if not entries and live is not None:
         everything = _difference(kind, schema, _empty(kind), base, subresource).added - _NEVER_OWNED
@@ -186,6 +191,14 @@ def _check_patch(kind: Kind, patch_obj: dict[str, Any], version: str) -> None:
     metadata = patch_obj.get("metadata")
     if isinstance(metadata, dict) and metadata.get("managedFields"):
         raise StatusError(400, "BadRequest", "metadata.managedFields must be nil")
+
+
+def _check_live(schema: Schema, live: dict[str, Any], where: str) -> None:
+    """An object may be stored with an item that has not its key (POST allows it), but not be applied to."""
+    try:
+        field_set(schema, _bare(live))
+    except KeylessItemError as error:
+        raise StatusError(500, "", f"failed to create typed live object {where}: {error}") from error
 
 
 def _where(kind: Kind, patch_obj: dict[str, Any], version: str) -> str:

@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalkcompute.local.apimachinery.fieldset import Path, field_element, item_element, path_text
+from chalkcompute.local.apimachinery.fieldset import (
+    KeylessItemError,
+    Path,
+    field_element,
+    item_element,
+    path_text,
+)
 from chalkcompute.local.apimachinery.schema import Schema
 
 __all__ = ["typed_errors"]
@@ -69,7 +75,7 @@ def _check_list(schema: Schema, value: Any, path: Path, found: list[str]) -> Non
         if schema.list_type in ("map", "set"):
             try:
                 element = item_element(schema, item)
-            except ValueError as error:
+            except KeylessItemError as error:
                 found.append(f"{path_text(path)}: element {index}: {error}")
                 continue
             below = (*path, element)

@@ -77,6 +77,17 @@ def test_an_update_of_an_untracked_object_stays_untracked() -> None:
     assert "managedFields" not in changed(untracked, "editor", x="2")["metadata"]
 
 
+def test_an_item_without_its_key_is_stored_as_nobodys_and_cannot_be_applied_to() -> None:
+    kind = by_kind("ServiceAccount")
+    body = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a"}}
+    live = managed.update(kind, {**body, "secrets": [{}]}, None, manager="creator", now=NOW)
+    assert live["secrets"] == [{}]
+    assert "managedFields" not in live["metadata"]
+    with pytest.raises(StatusError, match="typed live object") as refused:
+        managed.apply(kind, live, body, manager="m", force=True, now=LATER, api_version="v1")
+    assert refused.value.code == 500
+
+
 def test_update_managers_are_capped() -> None:
     obj = created(config_map({"x": "0"}), "m0")
     for number in range(1, 15):

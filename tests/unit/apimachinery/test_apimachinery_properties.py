@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chalkcompute.local.apimachinery import managed
@@ -24,11 +24,12 @@ from chalkcompute.local.apimachinery.status import StatusError
 from chalkcompute.local.apimachinery.strategy import prepare_create, prepare_update
 from chalkcompute.local.apimachinery.typed import compare, field_set, merge
 from chalkcompute.local.apimachinery.validation import validate_create, validate_update
+from tests.properties import examples
 
 NOW = "2026-11-23T11:21:39Z"
 LATER = "2026-11-24T00:00:00Z"
 DEPLOYMENT = by_kind("Deployment")
-SETTINGS = settings(max_examples=60, deadline=None)
+SETTINGS = examples(60)
 
 scalars = st.none() | st.booleans() | st.integers(-5, 5) | st.text("ab/~", max_size=3)
 documents = st.recursive(
@@ -270,7 +271,7 @@ def test_selector_text_is_parsed_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(data=st.data())
 def test_any_input_ends_in_an_object_or_a_status(kind: Kind, data: st.DataObject) -> None:
     body = _bent(data, kind)

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chalkcompute.local.controllers.actions import Action, Create, Delete, Emit, Update
@@ -19,6 +19,7 @@ from chalkcompute.local.controllers.replicaset import reconcile as reconcile_rep
 from chalkcompute.local.controllers.replicaset import replica_status
 from chalkcompute.local.controllers.rollout import ObservedDeployment, reconcile
 from chalkcompute.local.controllers.scaling import max_surge, max_unavailable, replicas_of
+from tests.properties import examples
 
 Manifest = dict[str, Any]
 Make = Callable[..., Manifest]
@@ -378,7 +379,7 @@ def test_a_status_that_lags_behind_does_not_cost_availability(deployment: Make) 
 MOVES = ["deployment", "replicaset", "replicaset", "ready", "ready", "gone", "gone"]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     replicas=st.integers(1, 6),
     strategy=st.tuples(st.integers(0, 3), st.integers(0, 3)),

@@ -21,6 +21,7 @@ from chalkcompute.local.kubelet.environment import (
 from chalkcompute.local.kubelet.logs import tail
 from chalkcompute.local.kubelet.status import ContainerState, phase_of, pod_status
 from chalkcompute.local.ports import Manifest
+from tests.properties import examples
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 POD: Manifest = {
@@ -115,6 +116,7 @@ def test_what_is_missing(container: dict[str, Any], message: str) -> None:
     assert str(caught.value) == message
 
 
+@examples(100)
 @given(st.text(alphabet="a$()B", max_size=20))
 def test_text_without_references_stays(text: str) -> None:
     if "$" not in text:

@@ -11,6 +11,7 @@ from chalkcompute.local.runtime.addresses import AddressPool
 from chalkcompute.local.runtime.notify import is_loopback, rewrite
 from chalkcompute.local.runtime.probe import Capabilities
 from chalkcompute.local.runtime.tiers import TIERS, choose_tier, obstacle
+from tests.properties import examples
 
 POD = socket.inet_aton("127.77.1.2")
 
@@ -105,6 +106,7 @@ def test_connect_to_others_is_left_alone() -> None:
     assert after("192.0.2.1", 8000, binding=False, bound={8000}) == ("192.0.2.1", 8000)
 
 
+@examples(100)
 @given(st.binary(max_size=28), st.booleans())
 def test_any_bytes_are_read_without_harm(data: bytes, binding: bool) -> None:
     change = rewrite(data, binding=binding, pod=POD, bound=set(), ipv6_only=lambda: False)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from chalkcompute.local.ports import ImagePullError
 from chalkcompute.local.runtime.hostbase import HostBase
 from chalkcompute.local.runtime.images import PythonRequest, parse_reference, python_request
+from tests.properties import examples
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,7 @@ def test_the_kubelets_words_for_a_name_in_capitals() -> None:
     )
 
 
+@examples(100)
 @given(st.text(max_size=60))
 def test_any_text_is_a_reference_or_refused(image: str) -> None:
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 
 from chalkcompute.local.apimachinery.decode import decode
 from chalkcompute.local.apimachinery.kinds import Kind, by_api_version
@@ -16,9 +16,10 @@ from chalkcompute.manifests import render
 from chalkcompute.manifests.placement import Placement
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.types import Manifest
+from tests.properties import examples
 from tests.unit.manifests.manifests_builders import a_record, placements, specs
 
-PROPERTY = settings(deadline=None, max_examples=30)
+PROPERTY = examples(30)
 
 
 def served(objects: tuple[Manifest, ...]) -> list[tuple[Kind, Manifest]]:

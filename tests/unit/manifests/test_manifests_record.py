@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chalkcompute.errors import ChalkError, SpecError
@@ -24,9 +24,10 @@ from chalkcompute.manifests.record import (
     outcome_annotations,
 )
 from chalkcompute.spec import ScalingGroupSpec
+from tests.properties import examples
 from tests.unit.manifests.manifests_builders import GROUP_ID, NOW, a_record, a_spec, specs
 
-PROPERTY = settings(deadline=None, max_examples=60)
+PROPERTY = examples(60)
 
 
 def a_revision(number: int = 1, **changes: Any) -> Revision:
@@ -119,6 +120,7 @@ def test_a_revision_round_trips() -> None:
     }
 
 
+@examples(100)
 @given(
     names=st.lists(
         st.from_regex(r"[a-c](-r[0-9])?(-r[0-9])?|hist-[ab]", fullmatch=True), min_size=2, unique=True

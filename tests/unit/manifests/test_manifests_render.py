@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 
 from chalkcompute.errors import SpecError
 from chalkcompute.manifests import render
@@ -17,6 +17,7 @@ from chalkcompute.manifests.placement import Placement
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.spec.probes import ReadinessProbe
 from chalkcompute.types import Manifest
+from tests.properties import examples
 from tests.unit.manifests.manifests_builders import (
     GROUP_ID,
     a_gateway,
@@ -26,7 +27,7 @@ from tests.unit.manifests.manifests_builders import (
     specs,
 )
 
-PROPERTY = settings(deadline=None, max_examples=150)
+PROPERTY = examples(150)
 
 GOLDEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "fixed": ({}, {}),

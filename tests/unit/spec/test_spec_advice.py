@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.spec.advice import advise
+from tests.properties import examples
 from tests.unit.manifests.manifests_builders import a_spec, specs
 
 
@@ -44,7 +45,7 @@ def test_what_is_surely_meant(changes: dict[str, Any]) -> None:
     assert advise(a_spec(**changes)) == ()
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(spec=specs())
 def test_advice_is_total(spec: ScalingGroupSpec) -> None:
     assert all(text and not text.endswith(".") for text in advise(spec))

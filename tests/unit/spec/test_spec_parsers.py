@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chalkcompute.errors import ConfigError, SpecError
@@ -20,8 +20,9 @@ from chalkcompute.spec.parse import parse_entrypoint, parse_env, parse_tag, pars
 from chalkcompute.spec.probes import ReadinessProbe
 from chalkcompute.spec.quantities import memory_bytes, normalize_cpu, normalize_memory
 from chalkcompute.spec.tags import validate_tags
+from tests.properties import examples
 
-PROPERTY = settings(deadline=None, max_examples=120)
+PROPERTY = examples(120)
 
 WHATEVER = st.one_of(
     st.text(),

@@ -8,16 +8,17 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from chalkcompute import probes
 from chalkcompute.errors import SpecError
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.spec.images import tag_moves
 from chalkcompute.spec.probes import ReadinessProbe
+from tests.properties import examples
 from tests.unit.manifests.manifests_builders import a_spec, specs
 
-PROPERTY = settings(deadline=None, max_examples=120)
+PROPERTY = examples(120)
 
 
 def test_defaults() -> None:
