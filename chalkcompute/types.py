@@ -114,6 +114,21 @@ class Evidence:
         out["lines"] = list(self.lines)
         return out
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Evidence:
+        """The inverse of `to_dict`; unknown keys are left out.
+
+        Raises:
+            KeyError: `kind` is missing.
+        """
+        return cls(
+            kind=data["kind"],
+            lines=tuple(data.get("lines") or ()),
+            pod=data.get("pod"),
+            reason=data.get("reason"),
+            exit_code=data.get("exit_code"),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -142,6 +157,22 @@ class Verdict:
             "next": self.next,
             "terminal": self.terminal,
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Verdict:
+        """The inverse of `to_dict`; unknown keys are left out.
+
+        Raises:
+            KeyError: `cause` or `message` is missing.
+            ValueError: The cause is none of `Cause`.
+        """
+        return cls(
+            cause=Cause(data["cause"]),
+            message=data["message"],
+            evidence=tuple(map(Evidence.from_dict, data.get("evidence") or ())),
+            next=data.get("next"),
+            terminal=bool(data.get("terminal")),
+        )
 
 
 @dataclass(frozen=True, slots=True)

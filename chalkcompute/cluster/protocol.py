@@ -103,8 +103,12 @@ class Cluster(Protocol):
         namespace: str | None = None,
         *,
         subresource: str | None = None,
+        manager: str = "chalk",
     ) -> Manifest:
-        """PATCH `application/merge-patch+json` (RFC 7386), on a subresource such as `scale` if named."""
+        """PATCH `application/merge-patch+json` (RFC 7386), on a subresource such as `scale` if named.
+
+        A `metadata.resourceVersion` in it is a precondition: `ObjectConflictError` when stale.
+        """
         ...
 
     def delete(

@@ -128,14 +128,15 @@ class RestCluster:
         namespace: str | None = None,
         *,
         subresource: str | None = None,
+        manager: str = _MANAGER,
     ) -> Manifest:
-        """PATCH `application/merge-patch+json`."""
+        """PATCH `application/merge-patch+json`; a `metadata.resourceVersion` in it is a precondition."""
         return _object(
             self._send(
                 "PATCH",
                 kind_named(kind).path(name, namespace, subresource),
                 about=_about("patch", kind, name, namespace, subresource),
-                query=_write_query(dry_run=False),
+                query=_write_query(dry_run=False, manager=manager),
                 body=dict(patch),
                 content_type="application/merge-patch+json",
             )
@@ -278,8 +279,8 @@ def _from_aggregated(answer: Mapping[str, Any]) -> set[tuple[str, str, str]]:
     }
 
 
-def _write_query(*, dry_run: bool) -> tuple[tuple[str, str], ...]:
-    query = (("fieldManager", _MANAGER), ("fieldValidation", "Strict"))
+def _write_query(*, dry_run: bool, manager: str = _MANAGER) -> tuple[tuple[str, str], ...]:
+    query = (("fieldManager", manager), ("fieldValidation", "Strict"))
     return (*query, ("dryRun", "All")) if dry_run else query
 
 

@@ -20,7 +20,7 @@ from chalkcompute.manifests.causes_cluster import (
 )
 from chalkcompute.manifests.causes_container import container_verdict
 from chalkcompute.manifests.causes_route import autoscaler_verdict, route_verdict
-from chalkcompute.manifests.live import LiveGroup, Rollout, rollout
+from chalkcompute.manifests.live import LiveGroup, Rollout, Unasked, rollout
 from chalkcompute.manifests.pods import condition
 from chalkcompute.types import Cause, Evidence, Manifest, Verdict
 
@@ -58,7 +58,7 @@ def diagnose(live: LiveGroup, now: datetime) -> Verdict | None:
         return _with_old_replicas(verdict, progress)
     if stuck and live.own_deployment is not None:
         return _with_old_replicas(_stuck(live.own_deployment), progress)
-    return route_verdict(live, now) or autoscaler_verdict(live, now)
+    return route_verdict(live, now) or autoscaler_verdict(live, now) or _remembered(live, progress)
 
 
 def _replica_verdicts(live: LiveGroup, progress: Rollout, now: datetime) -> Iterator[Verdict]:
@@ -114,6 +114,16 @@ def _delete_interrupted(live: LiveGroup, now: datetime) -> Verdict | None:
         next="delete again: that finishes it",
         terminal=True,
     )
+
+
+def _remembered(live: LiveGroup, progress: Rollout) -> Verdict | None:
+    """How the deploy of this revision ended, for a reader that has only its record and its Deployment.
+
+    Whoever looks at pods and route sees for himself; and once a replica is ready, it is another story.
+    """
+    if live.pods is not None or not isinstance(live.route, Unasked) or progress.running:
+        return None
+    return live.record.failure
 
 
 def _deadline_passed(deployment: Manifest) -> bool:

@@ -17,6 +17,7 @@ __all__ = [
     "MANAGED_BY",
     "MANAGED_BY_CHALK",
     "OUTCOME_ANNOTATION",
+    "OUTCOME_MANAGER",
     "POST_MORTEM_ANNOTATION",
     "RECORD",
     "RECORD_GROUP",
@@ -52,6 +53,7 @@ __all__ = [
 
 FIELD_MANAGER = "chalk"
 REPLICAS_MANAGER = "chalk-replicas"
+OUTCOME_MANAGER = "chalk-outcome"
 """Holds `spec.replicas` of a Deployment while it passes from us to an autoscaler."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"

@@ -7,6 +7,7 @@ annotations, which an immutable ConfigMap lets change.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ from chalkcompute.manifests.codec import (
 from chalkcompute.manifests.placement import Gateway, Owner, Placement, Profile
 from chalkcompute.manifests.times import parse_time
 from chalkcompute.spec import ScalingGroupSpec
-from chalkcompute.types import Manifest, rfc3339
+from chalkcompute.types import Manifest, Verdict, rfc3339
 
 __all__ = [
     "Operation",
@@ -81,6 +82,8 @@ class Record:
         resource_version: `metadata.resourceVersion`, None before it exists.
         removed_at: `metadata.deletionTimestamp`: since then the cluster removes what it owns (UTC).
         written_at: When the API server last took it from us, which every deploy that writes does (UTC).
+        failure: The verdict that the last wait for this revision ended with, None if it did not fail. It is
+            an annotation, for readers that do not look at the pods (`list`); the next deploy takes it away.
     """
 
     id: str
@@ -98,6 +101,7 @@ class Record:
     resource_version: str | None = None
     removed_at: datetime | None = None
     written_at: datetime | None = None
+    failure: Verdict | None = None
 
     @property
     def web_url(self) -> str:
@@ -166,6 +170,7 @@ class Record:
                 resource_version=metadata.get("resourceVersion"),
                 removed_at=parse_time(metadata.get("deletionTimestamp")),
                 written_at=written_at(metadata),
+                failure=_failure(metadata.get("annotations") or {}),
             )
 
 
@@ -324,11 +329,19 @@ class Tombstone:
 
 
 def outcome_annotations(outcome: str | None, post_mortem: Mapping[str, Any] | None) -> dict[str, str | None]:
-    """What a merge patch writes into `metadata.annotations` of a revision; None takes an annotation away."""
+    """What a merge patch writes into `metadata.annotations` of a revision or record; None takes one away."""
     return {
         labels.OUTCOME_ANNOTATION: outcome,
         labels.POST_MORTEM_ANNOTATION: None if post_mortem is None else compact_json(post_mortem),
     }
+
+
+def _failure(annotations: Mapping[str, str]) -> Verdict | None:
+    """The verdict in a record's annotation; one that cannot be read is none, the record says all else."""
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        if text := annotations.get(labels.POST_MORTEM_ANNOTATION):
+            return Verdict.from_dict(json.loads(text))
+    return None
 
 
 def is_record(manifest: Manifest) -> bool:

@@ -12,9 +12,10 @@ from chalkcompute.manifests.record import Record, Revision, outcome_annotations
 from chalkcompute.service.scope import World
 from chalkcompute.types import Verdict
 
-__all__ = ["KEEP", "conclude", "of", "write"]
+__all__ = ["AVAILABLE", "FAILED", "KEEP", "TIMED_OUT", "conclude", "of", "write"]
 
 KEEP = 20
+AVAILABLE, FAILED, TIMED_OUT = "available", "failed", "timed-out"  # how a wait ended
 
 
 def write(cluster: Cluster, record: Record, changes: Sequence[str], world: World) -> None:
@@ -33,13 +34,31 @@ def write(cluster: Cluster, record: Record, changes: Sequence[str], world: World
 def conclude(cluster: Cluster, record: Record, outcome: str, verdict: Verdict | None = None) -> None:
     """Note how a wait for the current revision ended, and the verdict on a failed one.
 
-    A courtesy to whoever reads the history: that it cannot be written fails no deploy.
+    With the revision it is for whoever reads the history; a failure stands on the record too, where `list`
+    finds it. A courtesy: that it cannot be written fails no deploy.
     """
     post_mortem = verdict.to_dict() if verdict is not None else None
-    patch = {"metadata": {"annotations": outcome_annotations(outcome, post_mortem)}}
+    annotations = outcome_annotations(outcome, post_mortem)
     with contextlib.suppress(ClusterError):
         cluster.merge(
-            "ConfigMap", labels.revision_name(record.name, record.revision), patch, record.namespace
+            "ConfigMap",
+            labels.revision_name(record.name, record.revision),
+            {"metadata": {"annotations": annotations}},
+            record.namespace,
+        )
+    if outcome != FAILED and record.failure is None:
+        return
+    if outcome != FAILED:
+        annotations = dict.fromkeys(annotations)
+    with contextlib.suppress(ClusterError):
+        cluster.merge(
+            "ConfigMap",
+            labels.record_name(record.name),
+            # A deploy that came meanwhile is not judged by this one. By another field manager, since
+            # `Record.written_at` is when ours wrote last.
+            {"metadata": {"annotations": annotations, "resourceVersion": record.resource_version}},
+            record.namespace,
+            manager=labels.OUTCOME_MANAGER,
         )
 
 

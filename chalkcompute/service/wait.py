@@ -76,18 +76,18 @@ def wait_group(
         last_answer = world.monotonic()
         info = observe(live, world.now())
         if info.verdict is not None and info.verdict.terminal:
-            _conclude(cluster, live, "failed", info.verdict)
+            _conclude(cluster, live, revisions.FAILED, info.verdict)
             raise _failed(info, info.verdict)
         if _satisfied(live, info, until) and _stays(cluster, live, world):
             if info.status in _SERVING:
-                _conclude(cluster, live, "available")
+                _conclude(cluster, live, revisions.AVAILABLE)
             reporter.say("done", _outcome(info), ready=info.ready_replicas, desired=info.desired_replicas)
             return info
         phase, message = _phase(live, info)
         reporter.say(phase, message, ready=info.ready_replicas, desired=info.desired_replicas)
         left = timeout - reporter.elapsed
         if left <= 0:
-            _conclude(cluster, live, "timed-out", info.verdict)
+            _conclude(cluster, live, revisions.TIMED_OUT, info.verdict)
             raise _timed_out(info, until, timeout)
         _pause(cluster, live.deployment, min(left, _WATCH_SECONDS), world)
 

@@ -162,10 +162,11 @@ class ApiCluster:
         namespace: str | None = None,
         *,
         subresource: str | None = None,
+        manager: str = "chalk",
     ) -> Manifest:
         self.calls.append(("merge", f"{kind}/{subresource}" if subresource else kind))
         entry = by_kind(kind)
-        options = self._options(entry, "chalk", subresource=subresource or "")
+        options = self._options(entry, manager, subresource=subresource or "")
         body = clone(dict(patch))
         written = self._do(lambda: self.api.patch(entry, namespace or "", name, body, MERGE_PATCH, options))
         return clone(written.obj)  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chalkcompute import Cause, ChalkClient, Progress, ScalingGroupSpec, Status
+from chalkcompute import Cause, ChalkClient, Progress, ScalingGroupInfo, ScalingGroupSpec, Status
 from chalkcompute.errors import (
     DeployFailedError,
     ForbiddenError,
@@ -19,6 +19,7 @@ from chalkcompute.errors import (
     WaitTimeoutError,
 )
 from chalkcompute.manifests import labels
+from chalkcompute.manifests.record import Record
 
 if TYPE_CHECKING:
     from tests.unit.service.conftest import ApiCluster, Clock
@@ -288,6 +289,38 @@ def test_a_revision_remembers_how_its_wait_ended(
     controller.route()
     client.wait_scaling_group("web")
     assert outcome(cluster) == {"chalk.ai/outcome": "available"}
+
+
+def test_list_knows_a_failed_deploy_until_the_next_one(
+    client: ChalkClient, cluster: ApiCluster, controller: Controller, spec: ScalingGroupSpec
+) -> None:
+    controller.pod("web-1-a", {"waiting": {"reason": "InvalidImageName", "message": "no"}})
+    controller.deployment()
+    before = cluster.seen("ConfigMap", labels.record_name("web"))
+    with pytest.raises(DeployFailedError) as caught:
+        client.wait_scaling_group("web")
+    after = cluster.seen("ConfigMap", labels.record_name("web"))
+    assert before is not None
+    assert after is not None
+    assert Record.from_manifest(after).written_at == Record.from_manifest(before).written_at
+
+    def listed() -> ScalingGroupInfo:
+        (info,) = client.list_scaling_groups().scaling_groups
+        return info
+
+    assert listed().status is Status.FAILED
+    assert listed().verdict == caught.value.verdict
+    client.create_scaling_group(replace(spec, image="nginx:2"))
+    assert (listed().status, listed().verdict) == (Status.PENDING, None)
+    with pytest.raises(DeployFailedError):
+        client.wait_scaling_group("web")
+    controller.up()
+    controller.route()
+    assert (listed().status, listed().verdict) == (Status.AVAILABLE, None)
+    client.wait_scaling_group("web")
+    cleared = cluster.seen("ConfigMap", labels.record_name("web"))
+    assert cleared is not None
+    assert "annotations" not in cleared["metadata"]
 
 
 def test_an_outcome_that_cannot_be_noted_fails_nothing(
