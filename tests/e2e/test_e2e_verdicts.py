@@ -21,6 +21,8 @@ def test_crash_names_exit_code_and_last_lines(chalk: Chalk) -> None:
     assert "3" in failed.err
     group = chalk.sg("get", "crash", "-o", "json").json()
     assert group["status"] == "Failed"
+    listed = chalk.sg("list", "-o", "json").json()["scaling_groups"]
+    assert [(g["status"], g["verdict"]["cause"]) for g in listed] == [("Failed", "CrashLoop")]
     verdict = group["verdict"]
     assert verdict["cause"] == "CrashLoop"
     assert verdict["terminal"] is True
