@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -143,4 +144,8 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             # A terminal that cannot show `–` gets `\u2013`, not a crash.
             stream.reconfigure(errors="backslashreplace")
+    if not sys.warnoptions:
+        # Python's warnings are for developers: at each request to a cluster with `insecure-skip-tls-verify`,
+        # one would stand between a person, or a program that reads stderr, and what we say.
+        warnings.simplefilter("ignore")
     cli()

@@ -194,7 +194,7 @@ class RestCluster:
         request = Request("GET", kind_named(kind).path(None, namespace), tuple(query), about=about)
         with contextlib.closing(self._transport.lines(request, read_timeout=seconds + 5.0)) as lines:
             for line in lines:
-                event = json.loads(line)
+                event = Response(200, line).json()
                 obj = event.get("object") or {}
                 if event.get("type") == "ERROR":
                     raise api_error(int(obj.get("code") or 500), json.dumps(obj), request=about)

@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from chalkcompute.cluster.kubeconfig import Connection
@@ -29,6 +29,7 @@ _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 60.0
 _ATTEMPTS = 4
 _LONGEST_PAUSE = 10.0
+_Received = TypeVar("_Received")
 _WARNING = re.compile(r'^\s*\d{3}\s+\S+\s+"((?:[^"\\]|\\.)*)"')
 
 
@@ -64,8 +65,20 @@ class Response:
     warnings: tuple[str, ...] = ()
 
     def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body)
+        """The body as JSON.
+
+        Raises:
+            ApiError: It is none: something else answers at this address.
+        """
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            start = self.body[:40].decode("utf-8", "replace")
+            raise ApiError(
+                f"the answer is no JSON (it begins `{' '.join(start.split())}`)",
+                status=self.status,
+                hint="is this an API server, or a login page or a proxy in front of it?",
+            ) from error
 
 
 class Transport(Protocol):
@@ -109,15 +122,13 @@ class OfficialTransport:
 
     def send(self, request: Request) -> Response:
         """One request, one whole answer."""
-        raw = self._exchange(request, (_CONNECT_SECONDS, _READ_SECONDS))
-        headers = raw.headers.getlist("Warning") if hasattr(raw.headers, "getlist") else []
-        return Response(raw.status, raw.data, _warnings(headers))
+        return self._exchange(request, (_CONNECT_SECONDS, _READ_SECONDS), _whole)
 
     def lines(self, request: Request, *, read_timeout: float) -> Generator[bytes, None, None]:
         """The lines of an answer as they arrive."""
         import urllib3
 
-        raw = self._exchange(request, (_CONNECT_SECONDS, read_timeout))
+        raw = self._exchange(request, (_CONNECT_SECONDS, read_timeout), _untouched)
         rest = b""
         try:
             for chunk in raw.stream(amt=None, decode_content=True):
@@ -132,10 +143,12 @@ class OfficialTransport:
         if rest.strip():
             yield rest
 
-    def _exchange(self, request: Request, timeout: tuple[float, float]) -> Any:
+    def _exchange(
+        self, request: Request, timeout: tuple[float, float], receive: Callable[[Any], _Received]
+    ) -> _Received:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return self._once(request, timeout)
+                return self._once(request, timeout, receive)
             except (_BrokenError, _RefusedError) as error:
                 pause = _pause(request, error, attempt)
                 if pause is None or attempt == _ATTEMPTS:
@@ -143,22 +156,27 @@ class OfficialTransport:
                 self._sleep(pause)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _once(self, request: Request, timeout: tuple[float, float]) -> Any:
+    def _once(
+        self, request: Request, timeout: tuple[float, float], receive: Callable[[Any], _Received]
+    ) -> _Received:
         if self._client is None:
             self._client = _connect(self._connection)
         import urllib3
 
         api_exception = _official("client.exceptions").ApiException
         try:
-            return self._client.request(
-                request.method.lower(),
-                request.path,
-                body=request.body,
-                query_params=list(request.query),
-                header_params={"Accept": request.accept},
-                content_type=request.content_type,
-                serialize=False,
-                _request_timeout=timeout,
+            # The body is received in here: a connection may break in the middle of it.
+            return receive(
+                self._client.request(
+                    request.method.lower(),
+                    request.path,
+                    body=request.body,
+                    query_params=list(request.query),
+                    header_params={"Accept": request.accept},
+                    content_type=request.content_type,
+                    serialize=False,
+                    _request_timeout=timeout,
+                )
             )
         except api_exception as error:
             if not error.status:  # the client's way to report a TLS failure
@@ -199,6 +217,15 @@ class _RefusedError(Exception):
         super().__init__(str(public))
         self.public = public
         self.retry_after = retry_after
+
+
+def _whole(raw: Any) -> Response:
+    headers = raw.headers.getlist("Warning") if hasattr(raw.headers, "getlist") else []
+    return Response(raw.status, raw.data, _warnings(headers))
+
+
+def _untouched(raw: Any) -> Any:
+    return raw
 
 
 def _pause(request: Request, error: _BrokenError | _RefusedError, attempt: int) -> float | None:

@@ -53,8 +53,9 @@ __all__ = [
 
 FIELD_MANAGER = "chalk"
 REPLICAS_MANAGER = "chalk-replicas"
-OUTCOME_MANAGER = "chalk-outcome"
 """Holds `spec.replicas` of a Deployment while it passes from us to an autoscaler."""
+OUTCOME_MANAGER = "chalk-outcome"
+"""Writes on a record how the wait for its revision ended, which is no deploy."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY_CHALK = "chalk"

@@ -67,7 +67,7 @@ def create_group(
     """Create or update; see `ChalkClient.create_scaling_group`."""
     reporter = Reporter(on_progress, world)
     reporter.say("applying", "looking at the cluster")
-    place = discover(cluster, scope)
+    place = discover(cluster, scope, spec.name)
     warnings = [*advise(spec), *place.warnings, *preflight.check_capabilities(cluster, spec, scope.profile)]
     for attempt in range(_ATTEMPTS):
         try:
@@ -111,7 +111,7 @@ class _Deploy:
         self._refuse(found, update=update)
         plan = self._plan(found)
         manifests = self._render(plan.record)
-        live = self._live(manifests, plan.record.id)
+        live = self._live(manifests, plan.record.id, found.spec.mode if found is not None else None)
         self.reporter.say("applying", "checking with a dry run")
         drifted = self._dry_run(plan, manifests, live)
         if dry_run:
@@ -255,22 +255,21 @@ class _Deploy:
         """Delete what an earlier mode needed and this one does not; the route points elsewhere by now."""
         if record.revision == 1:
             return
-        wanted = {(m["kind"], m["metadata"]["name"]) for m in manifests}
-        for kind, name in existing.optional(self.cluster, record.name):
-            if (kind, name) in wanted:
-                continue
-            obj = existing.get(self.cluster, kind, name, record.namespace)
-            if obj is not None and labels.is_owned_by(obj, record.id) and not existing.has_controller(obj):
+        wanted = {_identity(manifest) for manifest in manifests}
+        left = existing.left_over(self.cluster, record.name, record.namespace, wanted)
+        for (kind, name), obj in left.items():
+            if labels.is_owned_by(obj, record.id) and not existing.has_controller(obj):
                 self.reporter.say("applying", f"removing {kind}/{name}")
                 self.cluster.delete(kind, name, record.namespace, uid=obj["metadata"]["uid"])
 
-    def _live(self, manifests: Sequence[Manifest], group_id: str) -> Live:
+    def _live(self, manifests: Sequence[Manifest], group_id: str, mode: str | None = None) -> Live:
         return existing.find(
             self.cluster,
             manifests,
             name=self.spec.name,
             namespace=self.scope.namespace,
             group_id=group_id,
+            mode=mode,
         )
 
     def _dry_run(self, plan: _Plan, manifests: Sequence[Manifest], live: Live) -> frozenset[str]:

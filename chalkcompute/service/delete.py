@@ -15,6 +15,7 @@ from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import (
     ConflictError,
     ForbiddenError,
+    NotFoundError,
     ObjectConflictError,
     ObjectExistsError,
     ObjectNotFoundError,
@@ -36,6 +37,7 @@ _MADE_WHERE_SERVED = (
     ("ScaledObject", "keda.sh", "scaledobjects"),
     ("InterceptorRoute", "http.keda.sh", "interceptorroutes"),
 )
+_WRITTEN = ("ConfigMap", "HTTPRoute")  # a delete has to write these itself
 _FOLLOWING = ("ReplicaSet", "Pod")  # made by the cluster out of ours
 
 
@@ -76,7 +78,11 @@ class _Delete:
     def record(self, record: Record) -> DeleteResult:
         """Delete a group that has a record."""
         self._reporter.say("deleting", "marking the record")
-        marked = self._mark(record)
+        try:
+            marked = self._mark(record)
+        except NotFoundError:
+            # Someone else's delete was quicker, or the cluster itself: wait for the end of it all the same.
+            return self._followed(record)
         selector = labels.objects_of(marked.id)
         made = self._objects(self._kinds(), selector)
         tombstone = self._remember(marked)
@@ -98,6 +104,14 @@ class _Delete:
             grant = labels.grant_name(self._namespace)
             kept.append(f"ReferenceGrant/{grant}: shared by the groups of this environment")
         return DeleteResult(marked.id, marked.name, _named(made), tuple(kept))
+
+    def _followed(self, record: Record) -> DeleteResult:
+        """A record that went while we looked at it: remember it if nobody has, and wait for its objects."""
+        tombstone = self._remember(replace(record, updated_at=self._world.now()))
+        selector = labels.objects_of(record.id)
+        made = self._objects(self._kinds(), selector)
+        self._wait_gone(selector, record.name)
+        return DeleteResult(record.id, record.name, _named(made), (f"ConfigMap/{tombstone}: its history",))
 
     def leftovers(self, selector: str, wanted: str) -> DeleteResult:
         """Remove objects whose record is gone, if there are any.
@@ -153,10 +167,14 @@ class _Delete:
 
     def _wait_gone(self, selector: str, name: str) -> None:
         until = self._world.monotonic() + self._timeout
-        left = (*self._kinds(), *_FOLLOWING)
+        everything = (*self._kinds(), *_FOLLOWING)
+        left = everything
         pause = _FIRST_PAUSE
         while True:
             found = self._objects(left, selector)
+            if not found and left != everything:
+                left = everything  # a ReplicaSet may have made pods while nobody looked for these
+                continue
             if not found:
                 self._reporter.say("done", "nothing is left")
                 return
@@ -183,8 +201,9 @@ class _Delete:
             try:
                 found += self._cluster.list(kind, self._namespace, labels=selector)
             except ForbiddenError:
-                if kind not in _FOLLOWING:
-                    raise  # pods and ReplicaSets go by themselves; seeing them is a courtesy
+                if kind in _WRITTEN:
+                    raise
+                # The others go by themselves, whether or not they may be seen.
         return [obj for obj in found if not is_tombstone(obj)]
 
 

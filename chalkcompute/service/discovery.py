@@ -6,7 +6,7 @@ Gateway API rules behind it: a listener with hostname `*.D` serves every host be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from chalkcompute.cluster.protocol import Cluster
@@ -19,6 +19,8 @@ from chalkcompute.errors import (
 )
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.placement import Gateway
+from chalkcompute.manifests.pods import condition
+from chalkcompute.service import records
 from chalkcompute.service.scope import Scope
 from chalkcompute.service.selectors import selector_matches
 from chalkcompute.spec.names import validate_environment_id
@@ -57,14 +59,35 @@ class _Listener:
     port: int
     exact: bool
 
+    def is_that_of(self, gateway: Gateway | None) -> bool:
+        """Whether a route that is attached there is attached to this listener."""
+        meta = self.gateway["metadata"]
+        return gateway is not None and (
+            gateway.namespace,
+            gateway.name,
+            gateway.section_name,
+            gateway.domain,
+        ) == (
+            meta["namespace"],
+            meta["name"],
+            self.section,
+            self.domain,
+        )
+
     @property
     def label(self) -> str:
         meta = self.gateway["metadata"]
         return f"{meta['namespace']}/{meta['name']} (listener `{self.section}`, domain `{self.domain}`)"
 
 
-def discover(cluster: Cluster, scope: Scope) -> Place:
+def discover(cluster: Cluster, scope: Scope, group: str | None = None) -> Place:
     """The place that this scope means; at most four requests.
+
+    Args:
+        cluster: The cluster.
+        scope: What the settings say.
+        group: Name of the group that goes there. Where it is now is asked only if several gateways would do:
+            one more Gateway in the cluster moves no group.
 
     Raises:
         NotFoundError: The namespace does not exist.
@@ -86,10 +109,15 @@ def discover(cluster: Cluster, scope: Scope) -> Place:
             "which gives a scaling group its URL",
             hint="install a Gateway API implementation (https://gateway-api.sigs.k8s.io/implementations/)",
         )
+
+    def recorded() -> Gateway | None:
+        found = records.by_name(cluster, scope.namespace, group) if group is not None else None
+        return found.gateway if found is not None else None
+
     named = scope.gateway or _annotated_gateway(namespace)
     if named is not None:
-        return _named_gateway(cluster, scope, environment, named, namespace)
-    return _searched_gateway(cluster, scope, environment, namespace)
+        return _named_gateway(cluster, scope, environment, named, namespace, recorded)
+    return _searched_gateway(cluster, scope, environment, namespace, recorded)
 
 
 def _read_namespace(cluster: Cluster, name: str) -> Manifest | None:
@@ -145,6 +173,7 @@ def _named_gateway(
     environment: str,
     named: tuple[str, str],
     namespace: Manifest | None,
+    recorded: Callable[[], Gateway | None],
 ) -> Place:
     where, name = named
     try:
@@ -165,7 +194,7 @@ def _named_gateway(
         )
         warning = f"Gateway `{where}/{name}` may not be read: assuming its listener is `{section}`, HTTPS"
         return Place(environment, blind, (warning,))
-    chosen = _choose(scope, _listeners(scope, [gateway], namespace))
+    chosen = _choose(scope, _listeners(scope, [gateway], namespace), recorded)
     if chosen is None:
         raise CapabilityError(
             f"Gateway `{where}/{name}` has no listener for namespace `{scope.namespace}` with "
@@ -175,13 +204,19 @@ def _named_gateway(
     return _place(cluster, scope, environment, chosen)
 
 
-def _searched_gateway(cluster: Cluster, scope: Scope, environment: str, namespace: Manifest | None) -> Place:
+def _searched_gateway(
+    cluster: Cluster,
+    scope: Scope,
+    environment: str,
+    namespace: Manifest | None,
+    recorded: Callable[[], Gateway | None],
+) -> Place:
     try:
         gateways = cluster.list("Gateway")
     except ForbiddenError as error:
         error.hint = f"name it instead: {_SET_GATEWAY} (and CHALK_GATEWAY_DOMAIN if it may not be read)"
         raise
-    chosen = _choose(scope, _listeners(scope, gateways, namespace))
+    chosen = _choose(scope, _listeners(scope, gateways, namespace), recorded)
     if chosen is None:
         names = ", ".join(f"`{g['metadata']['namespace']}/{g['metadata']['name']}`" for g in gateways)
         raise CapabilityError(
@@ -192,18 +227,33 @@ def _searched_gateway(cluster: Cluster, scope: Scope, environment: str, namespac
     return _place(cluster, scope, environment, chosen)
 
 
-def _choose(scope: Scope, listeners: Iterable[_Listener]) -> _Listener | None:
-    """The one HTTPS listener, else the one HTTP listener, else None."""
+def _choose(
+    scope: Scope, listeners: Iterable[_Listener], recorded: Callable[[], Gateway | None]
+) -> _Listener | None:
+    """The one HTTPS listener, else the one HTTP listener, else None.
+
+    Of several, those that a controller looks after; of these, the one where the group is already.
+    """
     found = list(listeners)
     for scheme in ("https", "http"):
         fitting = [listener for listener in found if listener.scheme == scheme]
         # A more specific hostname takes the requests of a wider one (Gateway API, `Listener.hostname`).
         fitting = [listener for listener in fitting if listener.exact] or fitting
         if len(fitting) > 1:
+            fitting = [listener for listener in fitting if _is_looked_after(listener.gateway)] or fitting
+        if len(fitting) > 1:
+            current = recorded()
+            fitting = [listener for listener in fitting if listener.is_that_of(current)] or fitting
+        if len(fitting) > 1:
             raise _ambiguous(scope, fitting)
         if fitting:
             return fitting[0]
     return None
+
+
+def _is_looked_after(gateway: Manifest) -> bool:
+    """Whether a controller has taken it on: one of a class that nobody serves stays without status."""
+    return any(condition(gateway, kind).get("status") == "True" for kind in ("Accepted", "Programmed"))
 
 
 def _ambiguous(scope: Scope, fitting: list[_Listener]) -> ConfigError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from chalkcompute.cluster.protocol import Cluster
@@ -11,7 +13,7 @@ from chalkcompute.manifests import labels
 from chalkcompute.service.ownership import applied_fields, require_ours
 from chalkcompute.types import Manifest
 
-__all__ = ["Live", "find", "get", "has_controller", "is_as_applied", "optional"]
+__all__ = ["Live", "find", "get", "has_controller", "is_as_applied", "left_over"]
 
 Live = dict[tuple[str, str], Manifest]
 """Objects that exist, by kind and name."""
@@ -20,6 +22,7 @@ _SCALERS = (
     ("HorizontalPodAutoscaler", "autoscaling", "horizontalpodautoscalers"),
     ("ScaledObject", "keda.sh", "scaledobjects"),
 )
+_SCALER_OF = {"hpa": "HorizontalPodAutoscaler", "keda": "ScaledObject"}  # by `spec.mode`
 # Made in some modes only, so a change of mode may leave one behind.
 _OPTIONAL = (*_SCALERS, ("InterceptorRoute", "http.keda.sh", "interceptorroutes"))
 
@@ -31,6 +34,7 @@ def find(
     name: str,
     namespace: str,
     group_id: str,
+    mode: str | None = None,
 ) -> Live:
     """The objects of a group that are there already, each of them ours.
 
@@ -40,12 +44,15 @@ def find(
         name: Name of the group.
         namespace: Its namespace.
         group_id: Its id.
+        mode: `spec.mode` as last recorded: the autoscaler of that is there, and whoever deploys must see it.
 
     Raises:
         NotOwnedError: An object of such a name is someone else's, or someone else's autoscaler sets the
             replicas of our Deployment.
+        ForbiddenError: The credential may not see what it has to change.
     """
-    live = _scalers(cluster, manifests, name=name, namespace=namespace, group_id=group_id)
+    needed = {manifest["kind"] for manifest in manifests} | {_SCALER_OF.get(mode or "", "")}
+    live = _scalers(cluster, needed, name=name, namespace=namespace, group_id=group_id)
     listed = {kind for kind, _, _ in _SCALERS}
     for manifest in manifests:
         kind, meta = manifest["kind"], manifest["metadata"]
@@ -58,13 +65,6 @@ def find(
     return live
 
 
-def optional(cluster: Cluster, name: str) -> list[tuple[str, str]]:
-    """Kind and name of every object that a group may have in some modes only, where served."""
-    capabilities = cluster.capabilities()
-    found = [(kind, name) for kind, group, plural in _OPTIONAL if capabilities.serves(group, plural)]
-    return [*found, ("Service", labels.vip_name(name))]
-
-
 def get(cluster: Cluster, kind: str, name: str, namespace: str) -> Manifest | None:
     """One object, or None."""
     try:
@@ -75,6 +75,22 @@ def get(cluster: Cluster, kind: str, name: str, namespace: str) -> Manifest | No
         if kind == "ReferenceGrant":
             return None  # in KEDA's namespace, where we may have no rights; the apply will tell
         raise
+
+
+def left_over(cluster: Cluster, name: str, namespace: str, wanted: AbstractSet[tuple[str, str]]) -> Live:
+    """What an earlier mode of a group needed and the objects named `wanted` do not.
+
+    A kind that the credential may not see is not there: `find` has refused what had to be seen.
+    """
+    capabilities = cluster.capabilities()
+    kinds = [kind for kind, group, plural in _OPTIONAL if capabilities.serves(group, plural)]
+    found: Live = {}
+    for identity in [*((kind, name) for kind in kinds), ("Service", labels.vip_name(name))]:
+        if identity in wanted:
+            continue
+        with contextlib.suppress(ObjectNotFoundError, ForbiddenError):
+            found[identity] = cluster.get(*identity, namespace)
+    return found
 
 
 def has_controller(obj: Manifest) -> bool:
@@ -94,9 +110,7 @@ def is_as_applied(manifest: Manifest, before: Manifest, after: Manifest) -> bool
     )
 
 
-def _scalers(
-    cluster: Cluster, manifests: Sequence[Manifest], *, name: str, namespace: str, group_id: str
-) -> Live:
+def _scalers(cluster: Cluster, needed: AbstractSet[str], *, name: str, namespace: str, group_id: str) -> Live:
     """The autoscalers that have the group's name or scale its Deployment, each of them ours."""
     live: Live = {}
     capabilities = cluster.capabilities()
@@ -106,7 +120,7 @@ def _scalers(
         try:
             found = cluster.list(kind, namespace)
         except ForbiddenError:
-            if any(manifest["kind"] == kind for manifest in manifests):
+            if kind in needed:
                 raise
             continue  # whoever may not see them has made none
         for obj in found:

@@ -44,7 +44,7 @@ def render_offline(scope: Scope, spec: ScalingGroupSpec) -> tuple[Manifest, ...]
 
 def render_online(cluster: Cluster, scope: Scope, spec: ScalingGroupSpec) -> tuple[Manifest, ...]:
     """The objects as this cluster would get them, of the next revision where the group exists."""
-    place = discover(cluster, scope)
+    place = discover(cluster, scope, spec.name)
     preflight.check_capabilities(cluster, spec, scope.profile)
     record = records.by_name(cluster, scope.namespace, spec.name)
     placement = Placement(

@@ -12,8 +12,10 @@ from typing import Literal
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import (
+    ApiError,
     ClusterError,
     DeployFailedError,
+    InvalidObjectError,
     ServerBusyError,
     UnreachableError,
     WaitTimeoutError,
@@ -23,6 +25,7 @@ from chalkcompute.manifests.causes_route import route_state
 from chalkcompute.manifests.live import LiveGroup, Unasked, rollout
 from chalkcompute.manifests.observe import observe
 from chalkcompute.manifests.pods import Pod, seconds_since
+from chalkcompute.manifests.record import Record
 from chalkcompute.service import revisions
 from chalkcompute.service.progress import Reporter
 from chalkcompute.service.read import find_record, pods_of, snapshot
@@ -59,26 +62,30 @@ def wait_group(
 ) -> ScalingGroupInfo:
     """Wait; see `ChalkClient.wait_scaling_group`."""
     reporter = Reporter(on_progress, world)
-    record = find_record(cluster, scope.namespace, name)
+    record: Record | None = None
     last_answer = world.monotonic()
     while True:
         try:
+            record = record or find_record(cluster, scope.namespace, name)
             live = snapshot(cluster, record)
             if live.deployment is None:
                 record = find_record(cluster, scope.namespace, name)  # deleted meanwhile: says so
                 live = replace(live, record=record)
-        except (UnreachableError, ServerBusyError) as error:
-            if world.monotonic() - last_answer >= _OUTAGE_SECONDS or reporter.elapsed >= timeout:
+            info = observe(live, world.now())
+            failed = info.verdict if info.verdict is not None and info.verdict.terminal else None
+            done = failed is None and _satisfied(live, info, until) and _stays(cluster, live, world)
+        except ClusterError as error:
+            over = world.monotonic() - last_answer >= _OUTAGE_SECONDS or reporter.elapsed >= timeout
+            if over or not _is_outage(error):
                 raise
             reporter.say("starting", f"waiting for the API server: {error.message}")
             world.sleep(_WATCH_SECONDS)
             continue
         last_answer = world.monotonic()
-        info = observe(live, world.now())
-        if info.verdict is not None and info.verdict.terminal:
-            _conclude(cluster, live, revisions.FAILED, info.verdict)
-            raise _failed(info, info.verdict)
-        if _satisfied(live, info, until) and _stays(cluster, live, world):
+        if failed is not None:
+            _conclude(cluster, live, revisions.FAILED, failed)
+            raise _failed(info, failed)
+        if done:
             if info.status in _SERVING:
                 _conclude(cluster, live, revisions.AVAILABLE)
             reporter.say("done", _outcome(info), ready=info.ready_replicas, desired=info.desired_replicas)
@@ -90,6 +97,12 @@ def wait_group(
             _conclude(cluster, live, revisions.TIMED_OUT, info.verdict)
             raise _timed_out(info, until, timeout)
         _pause(cluster, live.deployment, min(left, _WATCH_SECONDS), world)
+
+
+def _is_outage(error: ClusterError) -> bool:
+    """Whether the API server, or what is behind it (`etcdserver: leader changed`), is away for a moment."""
+    broken = isinstance(error, ApiError) and error.status >= 500 and not isinstance(error, InvalidObjectError)
+    return broken or isinstance(error, (ServerBusyError, UnreachableError))
 
 
 def _conclude(cluster: Cluster, live: LiveGroup, outcome: str, verdict: Verdict | None = None) -> None:
@@ -126,7 +139,8 @@ def _timed_out(info: ScalingGroupInfo, until: Until, timeout: float) -> WaitTime
 
 def _satisfied(live: LiveGroup, info: ScalingGroupInfo, until: Until) -> bool:
     if info.status in _SERVING:
-        return True
+        # A Deployment that was scaled down counts the old number until its ReplicaSet has followed.
+        return until != "available" or info.ready_replicas <= info.desired_replicas
     if info.status is not Status.RUNNING or until == "available":
         return False
     now = rollout(live)
@@ -165,6 +179,8 @@ def _phase(live: LiveGroup, info: ScalingGroupInfo) -> tuple[str, str]:
     said = info.verdict.message if info.verdict is not None else None
     now = rollout(live)
     older = f"; {now.old_ready} of an earlier revision" if now.old_ready else ""
+    if now.complete and now.ready > now.desired:
+        return "starting", said or f"{now.ready} replicas ready, {now.desired} wanted"
     if now.complete:
         return "routing", said or "waiting for the gateway to accept the route"
     waiting = {pod.waiting.get("reason") for pod in now.pods if pod.waiting}

@@ -13,6 +13,7 @@ from chalkcompute.cluster.kubeconfig import Connection
 from chalkcompute.cluster.rest import RestCluster
 from chalkcompute.cluster.transport import OfficialTransport, Request
 from chalkcompute.errors import (
+    ApiError,
     ConnectionConfigError,
     ObjectNotFoundError,
     ServerBusyError,
@@ -224,6 +225,32 @@ def test_silence_ends_a_watch(server: Server, transport: OfficialTransport) -> N
         assert len(list(transport.lines(GET, read_timeout=0.2))) == 1
     finally:
         release.set()
+
+
+def cut_short(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100")
+    handler.end_headers()
+    handler.wfile.write(b'{"kind":')
+    handler.close_connection = True
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(
+    server: Server, transport: OfficialTransport, naps: list[float]
+) -> None:
+    server.script = [cut_short, says(200, {"kind": "Namespace"})]
+    assert transport.send(GET).json() == {"kind": "Namespace"}
+    assert len(naps) == 1
+    server.script = [cut_short]
+    with pytest.raises(UnreachableError):
+        transport.send(PATCH)
+
+
+def test_a_page_that_is_no_api_server(server: Server, transport: OfficialTransport) -> None:
+    server.script = [says(200, b"<!DOCTYPE html>\n<title>Log in</title>")]
+    with pytest.raises(ApiError, match="<!DOCTYPE html> <title>Log in") as caught:
+        transport.send(GET).json()
+    assert "login page" in str(caught.value.hint)
 
 
 def test_an_absent_server_is_named_with_a_way_out(tmp_path: Path) -> None:

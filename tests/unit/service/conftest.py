@@ -285,6 +285,7 @@ class FailingCluster:
         inner: The cluster.
         kill_after: Do that many writes, then raise `Killed` from every further call.
         fail: Errors to raise instead of a call, by verb and kind.
+        before: What somebody else does just before the first such call.
     """
 
     WRITES = ("create", "replace", "apply", "merge", "delete")
@@ -295,10 +296,12 @@ class FailingCluster:
         *,
         kill_after: int | None = None,
         fail: Mapping[tuple[str, str], Exception] | None = None,
+        before: Mapping[tuple[str, str], Callable[[], None]] | None = None,
     ) -> None:
         self.inner = inner
         self.kill_after = kill_after
         self.fail = dict(fail or {})
+        self.before = dict(before or {})
         self.writes = 0
         self.dead = False
 
@@ -314,6 +317,8 @@ class FailingCluster:
             label = f"dry-{verb}" if options.get("dry_run") else verb
             if (label, kind) in self.fail:
                 raise self.fail[(label, kind)]
+            if (verb, kind) in self.before:
+                self.before.pop((verb, kind))()
             result = method(*args, **options)
             if verb in self.WRITES and not options.get("dry_run"):
                 self.writes += 1

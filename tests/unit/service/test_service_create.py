@@ -12,6 +12,7 @@ from chalkcompute import Action, ChalkClient, Progress, ScalingGroupSpec, Status
 from chalkcompute.errors import (
     ApiError,
     CapabilityError,
+    ConfigError,
     ConflictError,
     DeployFailedError,
     ForbiddenError,
@@ -210,10 +211,46 @@ def test_who_may_not_see_autoscalers_may_deploy_without_one(
     reconnect: Reconnect, spec: ScalingGroupSpec
 ) -> None:
     refusal = ForbiddenError("horizontalpodautoscalers is forbidden", status=403, reason="Forbidden")
-    client, _ = reconnect(fail={("list", "HorizontalPodAutoscaler"): refusal})
+    faults = {("list", "HorizontalPodAutoscaler"): refusal, ("get", "HorizontalPodAutoscaler"): refusal}
+    client, _ = reconnect(fail=faults)
     assert client.create_scaling_group(spec).action is Action.CREATED
+    assert client.create_scaling_group(replace(spec, image="nginx:2")).action is Action.UPDATED
     with pytest.raises(ForbiddenError):
         client.create_scaling_group(replace(spec, max_replicas=3))
+    client.delete_scaling_group("web")
+    assert client.list_scaling_groups().scaling_groups == ()
+
+
+def test_who_may_not_see_the_autoscaler_of_a_group_cannot_fix_its_count(
+    client: ChalkClient, cluster: ApiCluster, reconnect: Reconnect, spec: ScalingGroupSpec
+) -> None:
+    client.create_scaling_group(replace(spec, max_replicas=3))
+    refusal = ForbiddenError("horizontalpodautoscalers is forbidden", status=403, reason="Forbidden")
+    blind, _ = reconnect(fail={("list", "HorizontalPodAutoscaler"): refusal})
+    with pytest.raises(ForbiddenError):
+        blind.create_scaling_group(spec)
+    assert client.get_scaling_group("web").revision == 1
+
+
+def test_one_more_gateway_moves_no_group(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    before = client.create_scaling_group(spec).info.web_url
+    (first,) = cluster.api.list("Gateway", "")
+    meta = {"name": "another", "namespace": first["metadata"]["namespace"]}
+    listener = {**first["spec"]["listeners"][0], "hostname": "*.another.test"}
+    cluster.put(
+        {
+            "apiVersion": first["apiVersion"],
+            "kind": "Gateway",
+            "metadata": meta,
+            "spec": {**first["spec"], "listeners": [listener]},
+        }
+    )
+    assert client.create_scaling_group(spec).action is Action.UNCHANGED
+    assert client.create_scaling_group(replace(spec, image="nginx:2")).info.web_url == before
+    with pytest.raises(ConfigError, match="several"):
+        client.create_scaling_group(replace(spec, name="new"))
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "Service", "HTTPRoute", "ConfigMap"])

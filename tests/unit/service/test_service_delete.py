@@ -119,6 +119,57 @@ def test_leftovers_without_a_record_go_too(
     assert left(cluster) == []
 
 
+def test_a_delete_that_was_overtaken_waits_for_the_end_all_the_same(
+    client: ChalkClient, cluster: ApiCluster, reconnect: Reconnect, spec: ScalingGroupSpec
+) -> None:
+    made = client.create_scaling_group(spec).info
+
+    def overtake() -> None:
+        obj = cluster.api.get("Service", "web", "default")
+        obj["metadata"]["finalizers"] = ["example.com/slow"]
+        cluster.api.update(obj, manager="x")
+        cluster.delete("ConfigMap", "chalk-sg-web", "default")
+
+    slower, _ = reconnect(before={("replace", "ConfigMap"): overtake})
+    with pytest.raises(ConflictError, match="Service/web"):
+        slower.delete_scaling_group("web", timeout=3)
+    assert cluster.seen("ConfigMap", f"chalk-sg-hist-{made.id}") is not None
+
+
+def test_what_is_made_late_is_waited_for(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    client.create_scaling_group(spec)
+    template = cluster.api.get("Deployment", "web", "default")["spec"]["template"]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "web-late",
+            "namespace": "default",
+            "labels": template["metadata"]["labels"],
+            "finalizers": ["example.com/slow"],
+        },
+        "spec": template["spec"],
+    }
+    obj = cluster.api.get("Service", "web", "default")
+    obj["metadata"]["finalizers"] = ["example.com/slow"]
+    cluster.api.update(obj, manager="x")
+
+    def make_pod_and_let_go() -> None:
+        cluster.put(pod)
+        held = cluster.api.get("Service", "web", "default")
+        held["metadata"]["finalizers"] = []
+        cluster.api.update(held, manager="x")
+
+    def on_progress(step: Progress) -> None:
+        if step.message == "waiting for Service/web":
+            make_pod_and_let_go()
+
+    with pytest.raises(ConflictError, match="Pod/web-late"):
+        client.delete_scaling_group("web", timeout=3, on_progress=on_progress)
+
+
 def test_a_group_that_never_was(client: ChalkClient) -> None:
     with pytest.raises(NotFoundError, match="`ghost`") as caught:
         client.delete_scaling_group("ghost")

@@ -133,6 +133,14 @@ def test_the_listener_of_just_that_domain_comes_before_a_wider_one() -> None:
     assert found(stub, gateway_domain="gw.test").section_name == "exact"
 
 
+def test_of_several_the_one_that_a_controller_looks_after() -> None:
+    served, silent = gateway(name="served"), gateway(name="silent")
+    served["status"] = {"conditions": [{"type": "Programmed", "status": "True"}]}
+    silent["status"] = {"conditions": [{"type": "Programmed", "status": "Unknown"}]}
+    assert found(Stub(silent, served)).name == "served"
+    assert found(Stub(silent)).name == "silent"
+
+
 @pytest.mark.parametrize("features", [["HTTPRouteRequestTimeout"], [{"name": "HTTPRouteRequestTimeout"}]])
 def test_features_are_strings_or_objects(features: list[Any]) -> None:
     assert found(Stub(gateway(), features=features)).request_timeout

@@ -12,9 +12,12 @@ import pytest
 
 from chalkcompute import Cause, ChalkClient, Progress, ScalingGroupInfo, ScalingGroupSpec, Status
 from chalkcompute.errors import (
+    ApiError,
+    ClusterError,
     DeployFailedError,
     ForbiddenError,
     NotFoundError,
+    ServerBusyError,
     UnreachableError,
     WaitTimeoutError,
 )
@@ -239,8 +242,23 @@ def test_a_group_that_goes_away_meanwhile(
 
 
 @pytest.mark.parametrize("outage", [10, 60])
+@pytest.mark.parametrize("verb", ["get Deployment", "get ConfigMap", "list Pod"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnreachableError("connection refused"),
+        ApiError("etcdserver: leader changed", status=500),
+        ServerBusyError("slow down", status=429),
+    ],
+)
 def test_an_api_server_that_is_away_for_a_moment(
-    client: ChalkClient, cluster: ApiCluster, controller: Controller, clock: Clock, outage: int
+    client: ChalkClient,
+    cluster: ApiCluster,
+    controller: Controller,
+    clock: Clock,
+    outage: int,
+    verb: str,
+    error: ClusterError,
 ) -> None:
     controller.up()
     controller.route()
@@ -250,17 +268,22 @@ def test_an_api_server_that_is_away_for_a_moment(
         def __getattr__(self, verb: str) -> Any:
             return getattr(cluster, verb)
 
-        def get(self, kind: str, name: str, namespace: str | None = None) -> Any:
-            if kind == "Deployment" and clock.seconds < over:
-                raise UnreachableError("connection refused")
-            return cluster.get(kind, name, namespace)
+        def get(self, kind: str, *args: Any, **kwargs: Any) -> Any:
+            if f"get {kind}" == verb and clock.seconds < over:
+                raise error
+            return cluster.get(kind, *args, **kwargs)
+
+        def list(self, kind: str, *args: Any, **kwargs: Any) -> Any:
+            if f"list {kind}" == verb and clock.seconds < over:
+                raise error
+            return cluster.list(kind, *args, **kwargs)
 
     flaky: Any = Flaky()
     other = ChalkClient.over(flaky, client._settings(), client._world())
     if outage < 30:
         assert other.wait_scaling_group("web").status is Status.AVAILABLE
     else:
-        with pytest.raises(UnreachableError):
+        with pytest.raises(type(error)):
             other.wait_scaling_group("web")
 
 
