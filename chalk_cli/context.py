@@ -51,7 +51,12 @@ class Client(Protocol):
         """Apply, without waiting."""
 
     def wait_scaling_group(
-        self, name: str, *, timeout: float = 300, on_progress: OnProgress | None = None
+        self,
+        name: str,
+        *,
+        timeout: float = 300,
+        on_progress: OnProgress | None = None,
+        deployed: ScalingGroupInfo | None = None,
     ) -> ScalingGroupInfo:
         """Wait until the group is available, or a verdict says that it will not be."""
 

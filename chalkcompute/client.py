@@ -174,6 +174,7 @@ class ChalkClient:
         until: Literal["running", "ready", "available"] = "available",
         timeout: float = 300,
         on_progress: OnProgress | None = None,
+        deployed: ScalingGroupInfo | None = None,
     ) -> ScalingGroupInfo:
         """Wait until the group serves, or until it is certain that it will not.
 
@@ -183,12 +184,16 @@ class ChalkClient:
                 and the route accepted; `available`: every desired one is.
             timeout: Seconds.
             on_progress: Called on every change.
+            deployed: What `create_scaling_group` returned as `info`: then only that revision will do. By
+                default whichever is the current one.
 
         Raises:
+            ConflictError: Someone deployed another revision than `deployed` meanwhile.
+            NotFoundError: There is no such group, or someone deleted it meanwhile.
             DeployFailedError: A verdict says that it cannot get there by itself.
             WaitTimeoutError: Not in time; carries the verdict so far.
         """
-        from chalkcompute.service.wait import wait_group
+        from chalkcompute.service.wait import Deployed, wait_group
 
         return wait_group(
             self._cluster(),
@@ -198,6 +203,7 @@ class ChalkClient:
             timeout=timeout,
             on_progress=on_progress,
             world=self._world(),
+            deployed=Deployed(deployed.id, deployed.revision) if deployed is not None else None,
         )
 
     def delete_scaling_group(

@@ -183,11 +183,12 @@ class ScalingGroup:
         Raises:
             DeployFailedError: A verdict says that it cannot get there by itself.
             WaitTimeoutError: Not in time.
-            ConflictError: Someone else is working on it, or on an object of its name.
+            ConflictError: Someone else is working on it, or on an object of its name, or has deployed another
+                revision meanwhile.
         """
         result = self._client.create_scaling_group(self._description(), on_progress=on_progress)
         self._info = result.info
-        return self._wait("running", timeout, on_progress)
+        return self._wait("running", timeout, on_progress, deployed=result.info)
 
     def wait_ready(self, *, timeout: float = 120, on_progress: OnProgress | None = None) -> ScalingGroup:
         """Wait until one replica of the current revision is ready and the route accepted.
@@ -280,11 +281,16 @@ class ScalingGroup:
         return f"ScalingGroup(name={self._name!r}, status={status!r})"
 
     def _wait(
-        self, until: Literal["running", "ready"], timeout: float, on_progress: OnProgress | None
+        self,
+        until: Literal["running", "ready"],
+        timeout: float,
+        on_progress: OnProgress | None,
+        *,
+        deployed: ScalingGroupInfo | None = None,
     ) -> ScalingGroup:
         try:
             self._info = self._client.wait_scaling_group(
-                self._name, until=until, timeout=timeout, on_progress=on_progress
+                self._name, until=until, timeout=timeout, on_progress=on_progress, deployed=deployed
             )
         except ChalkError as error:
             self._info = getattr(error, "info", self._info)

@@ -7,15 +7,17 @@ once; what a Deployment does not tell (why a pod is stuck) is looked at whenever
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import (
     ApiError,
     ClusterError,
+    ConflictError,
     DeployFailedError,
     InvalidObjectError,
+    NotFoundError,
     ServerBusyError,
     UnreachableError,
     WaitTimeoutError,
@@ -32,7 +34,7 @@ from chalkcompute.service.read import find_record, pods_of, snapshot
 from chalkcompute.service.scope import Scope, World
 from chalkcompute.types import Manifest, OnProgress, ScalingGroupInfo, Status, Verdict
 
-__all__ = ["Until", "wait_group"]
+__all__ = ["Deployed", "Until", "wait_group"]
 
 Until = Literal["running", "ready", "available"]
 
@@ -50,6 +52,14 @@ _PULLING = frozenset(
 _SERVING = frozenset({Status.AVAILABLE, Status.SCALED_TO_ZERO})
 
 
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """The deploy whose end is waited for: no other revision, and no other incarnation, will do."""
+
+    group_id: str
+    revision: int
+
+
 def wait_group(
     cluster: Cluster,
     scope: Scope,
@@ -59,6 +69,7 @@ def wait_group(
     timeout: float,
     on_progress: OnProgress | None,
     world: World,
+    deployed: Deployed | None = None,
 ) -> ScalingGroupInfo:
     """Wait; see `ChalkClient.wait_scaling_group`."""
     reporter = Reporter(on_progress, world)
@@ -66,10 +77,11 @@ def wait_group(
     last_answer = world.monotonic()
     while True:
         try:
-            record = record or find_record(cluster, scope.namespace, name)
+            record = record or _expected(find_record(cluster, scope.namespace, name), deployed)
             live = snapshot(cluster, record)
-            if live.deployment is None:
-                record = find_record(cluster, scope.namespace, name)  # deleted meanwhile: says so
+            if live.deployment is None or _applied_revision(live) > record.revision:
+                # Deleted meanwhile, or deployed anew: the record says so.
+                record = _expected(find_record(cluster, scope.namespace, name), deployed)
                 live = replace(live, record=record)
             info = observe(live, world.now())
             failed = info.verdict if info.verdict is not None and info.verdict.terminal else None
@@ -99,6 +111,36 @@ def wait_group(
         _pause(cluster, live.deployment, min(left, _WATCH_SECONDS), world)
 
 
+def _expected(record: Record, deployed: Deployed | None) -> Record:
+    """The record, if it is still that of the deploy whose end we wait for.
+
+    Raises:
+        ConflictError: Someone has deployed another revision since.
+        NotFoundError: Someone has deleted the group since, and made another of that name.
+    """
+    if deployed is None:
+        return record
+    if record.id != deployed.group_id:
+        raise NotFoundError(
+            f"scaling group `{record.name}` was deleted meanwhile, and another one of that name was made",
+            hint=f"`chalk scaling-group get {record.name}` shows it",
+        )
+    if record.revision > deployed.revision:
+        raise ConflictError(
+            f"revision {deployed.revision} of scaling group `{record.name}` was replaced by revision "
+            f"{record.revision}, which someone deployed meanwhile",
+            hint=f"`chalk scaling-group get {record.name}` shows how that one does",
+        )
+    return record
+
+
+def _applied_revision(live: LiveGroup) -> int:
+    """Revision that the live Deployment is of; 0 if that is not known."""
+    annotations = (live.own_deployment or {}).get("metadata", {}).get("annotations") or {}
+    text = annotations.get(labels.REVISION_ANNOTATION, "")
+    return int(text) if text.isdigit() else 0
+
+
 def _is_outage(error: ClusterError) -> bool:
     """Whether the API server, or what is behind it (`etcdserver: leader changed`), is away for a moment."""
     broken = isinstance(error, ApiError) and error.status >= 500 and not isinstance(error, InvalidObjectError)
@@ -107,8 +149,7 @@ def _is_outage(error: ClusterError) -> bool:
 
 def _conclude(cluster: Cluster, live: LiveGroup, outcome: str, verdict: Verdict | None = None) -> None:
     """Note the outcome with the revision, if it is that which was seen and not one deployed meanwhile."""
-    annotations = (live.own_deployment or {}).get("metadata", {}).get("annotations") or {}
-    if annotations.get(labels.REVISION_ANNOTATION) == str(live.record.revision):
+    if _applied_revision(live) == live.record.revision:
         revisions.conclude(cluster, live.record, outcome, verdict)
 
 

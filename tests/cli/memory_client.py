@@ -137,7 +137,12 @@ class MemoryClient:
         return result
 
     def wait_scaling_group(
-        self, name: str, *, timeout: float = 300, on_progress: OnProgress | None = None
+        self,
+        name: str,
+        *,
+        timeout: float = 300,
+        on_progress: OnProgress | None = None,
+        deployed: ScalingGroupInfo | None = None,
     ) -> ScalingGroupInfo:
         self._called("wait", name=name, timeout=timeout)
         group = self.groups[name]

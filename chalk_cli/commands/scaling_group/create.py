@@ -72,7 +72,9 @@ def create_command(
             f"`{spec.name}` goes on by itself; look at it with `chalk scaling-group get {spec.name}`"
         )
         with show_progress(cli) as on_progress:
-            info = client.wait_scaling_group(spec.name, timeout=timeout, on_progress=on_progress)
+            info = client.wait_scaling_group(
+                spec.name, timeout=timeout, on_progress=on_progress, deployed=result.info
+            )
         result = dataclasses.replace(result, info=info)
         for warning in info.warnings:
             if warning not in told:

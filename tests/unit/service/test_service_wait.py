@@ -14,6 +14,7 @@ from chalkcompute import Cause, ChalkClient, Progress, ScalingGroupInfo, Scaling
 from chalkcompute.errors import (
     ApiError,
     ClusterError,
+    ConflictError,
     DeployFailedError,
     ForbiddenError,
     NotFoundError,
@@ -365,7 +366,38 @@ def test_a_revision_deployed_meanwhile_is_not_judged_by_another(
     cluster.after = [deploy]
     with pytest.raises(WaitTimeoutError):
         client.wait_scaling_group("web", timeout=3)
-    assert outcome(cluster, 1) == outcome(cluster, 2) == {}
+    assert outcome(cluster, 1) == {}
+    assert outcome(cluster, 2) == {"chalk.ai/outcome": "timed-out"}
+
+
+def test_a_deploy_is_not_judged_by_a_later_one(
+    client: ChalkClient, cluster: ApiCluster, controller: Controller, spec: ScalingGroupSpec
+) -> None:
+    first = client.get_scaling_group("web")
+
+    def deploy() -> None:
+        client.create_scaling_group(replace(spec, image="nginx:2"))
+        controller.up()
+        controller.route()
+
+    cluster.after = [deploy]
+    with pytest.raises(ConflictError, match="revision 1 of .* was replaced by revision 2"):
+        client.wait_scaling_group("web", timeout=30, deployed=first)
+    assert client.wait_scaling_group("web").revision == 2
+
+
+def test_a_deploy_is_not_judged_by_another_group_of_its_name(
+    client: ChalkClient, cluster: ApiCluster, controller: Controller, spec: ScalingGroupSpec
+) -> None:
+    first = client.get_scaling_group("web")
+
+    def start_anew() -> None:
+        client.delete_scaling_group("web")
+        client.create_scaling_group(spec)
+
+    cluster.after = [start_anew]
+    with pytest.raises(NotFoundError, match="another one of that name"):
+        client.wait_scaling_group("web", timeout=30, deployed=first)
 
 
 @pytest.mark.parametrize(
