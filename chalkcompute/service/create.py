@@ -292,7 +292,9 @@ class _Deploy:
         if seen is not None and self.spec.mode == "hpa" and seen["spec"].get("replicas") == 0:
             drifted.add(_key(deployment))  # switched off by hand: no HPA ever lifts it from there
         if _key(deployment) in drifted:
-            warnings, refused = preflight.dry_run_pod(self.cluster, deployment, exists=seen is not None)
+            warnings, refused = preflight.dry_run_pod(
+                self.cluster, deployment, exists=seen is not None, sleep=self.world.sleep
+            )
             self.warnings += warnings
             if refused is not None:
                 raise self._would_fail(plan, refused)

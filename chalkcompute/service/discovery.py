@@ -1,28 +1,24 @@
-"""Which environment and which gateway: settings first, then the namespace, then the cluster.
-
-Gateway API rules behind it: a listener with hostname `*.D` serves every host below D; its
-`allowedRoutes.namespaces.from` is `Same` unless said otherwise; `sectionName` picks the listener.
-"""
+"""Which environment and which gateway: settings first, then the namespace, then the cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import (
     CapabilityError,
     ConfigError,
+    ConflictError,
     ForbiddenError,
     NotFoundError,
     ObjectNotFoundError,
 )
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.placement import Gateway
-from chalkcompute.manifests.pods import condition
 from chalkcompute.service import records
+from chalkcompute.service.listeners import SET_GATEWAY, Listener, choose, described, listeners, wanted
 from chalkcompute.service.scope import Scope
-from chalkcompute.service.selectors import selector_matches
 from chalkcompute.spec.names import validate_environment_id
 from chalkcompute.types import Manifest
 
@@ -30,7 +26,6 @@ __all__ = ["Place", "discover"]
 
 _GATEWAY_GROUP = "gateway.networking.k8s.io"
 _REQUEST_TIMEOUT = "HTTPRouteRequestTimeout"
-_SET_GATEWAY = "set CHALK_GATEWAY=namespace/name, or annotate the namespace with `chalk.ai/gateway`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,38 +43,6 @@ class Place:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Listener:
-    """One listener that a route of our namespace may attach to."""
-
-    gateway: Manifest
-    section: str
-    domain: str
-    scheme: str
-    port: int
-    exact: bool
-
-    def is_that_of(self, gateway: Gateway | None) -> bool:
-        """Whether a route that is attached there is attached to this listener."""
-        meta = self.gateway["metadata"]
-        return gateway is not None and (
-            gateway.namespace,
-            gateway.name,
-            gateway.section_name,
-            gateway.domain,
-        ) == (
-            meta["namespace"],
-            meta["name"],
-            self.section,
-            self.domain,
-        )
-
-    @property
-    def label(self) -> str:
-        meta = self.gateway["metadata"]
-        return f"{meta['namespace']}/{meta['name']} (listener `{self.section}`, domain `{self.domain}`)"
-
-
 def discover(cluster: Cluster, scope: Scope, group: str | None = None) -> Place:
     """The place that this scope means; at most four requests.
 
@@ -91,6 +54,7 @@ def discover(cluster: Cluster, scope: Scope, group: str | None = None) -> Place:
 
     Raises:
         NotFoundError: The namespace does not exist.
+        ConflictError: The namespace is being deleted.
         ConfigError: No usable environment id, or several gateways would do.
         CapabilityError: No Gateway API, or no gateway that would do.
         ForbiddenError: The credential may not look, and the settings do not say it either.
@@ -125,9 +89,10 @@ def _read_namespace(cluster: Cluster, name: str) -> Manifest | None:
 
     Raises:
         NotFoundError: It does not exist.
+        ConflictError: It is being deleted.
     """
     try:
-        return cluster.get("Namespace", name)
+        found = cluster.get("Namespace", name)
     except ObjectNotFoundError as error:
         raise NotFoundError(
             f"namespace `{name}` does not exist on `{cluster.server}`",
@@ -135,6 +100,12 @@ def _read_namespace(cluster: Cluster, name: str) -> Manifest | None:
         ) from error
     except ForbiddenError:
         return None  # namespaces are cluster-scoped; a namespaced role may deploy all the same
+    if found["metadata"].get("deletionTimestamp"):
+        raise ConflictError(
+            f"namespace `{name}` on `{cluster.server}` is being deleted",
+            hint="wait until it is gone and create it again, or choose another one with `--namespace`",
+        )
+    return found
 
 
 def _environment_of(scope: Scope, namespace: Manifest | None) -> str:
@@ -179,7 +150,7 @@ def _named_gateway(
     try:
         gateway = cluster.get("Gateway", name, where)
     except ObjectNotFoundError as error:
-        raise CapabilityError(f"there is no Gateway `{where}/{name}`", hint=_SET_GATEWAY) from error
+        raise CapabilityError(f"there is no Gateway `{where}/{name}`", hint=SET_GATEWAY) from error
     except ForbiddenError as error:
         if scope.gateway_domain is None:
             error.hint = "set CHALK_GATEWAY_DOMAIN as well, and it need not be read"
@@ -194,11 +165,11 @@ def _named_gateway(
         )
         warning = f"Gateway `{where}/{name}` may not be read: assuming its listener is `{section}`, HTTPS"
         return Place(environment, blind, (warning,))
-    chosen = _choose(scope, _listeners(scope, [gateway], namespace), recorded)
+    chosen = choose(scope, listeners(scope, [gateway], namespace), recorded)
     if chosen is None:
         raise CapabilityError(
             f"Gateway `{where}/{name}` has no listener for namespace `{scope.namespace}` with "
-            f"{_wanted(scope)}; it has {_described(gateway)}",
+            f"{wanted(scope)}; it has {described(gateway)}",
             hint="add such a listener, or let its `allowedRoutes` admit the namespace",
         )
     return _place(cluster, scope, environment, chosen)
@@ -214,111 +185,20 @@ def _searched_gateway(
     try:
         gateways = cluster.list("Gateway")
     except ForbiddenError as error:
-        error.hint = f"name it instead: {_SET_GATEWAY} (and CHALK_GATEWAY_DOMAIN if it may not be read)"
+        error.hint = f"name it instead: {SET_GATEWAY} (and CHALK_GATEWAY_DOMAIN if it may not be read)"
         raise
-    chosen = _choose(scope, _listeners(scope, gateways, namespace), recorded)
+    chosen = choose(scope, listeners(scope, gateways, namespace), recorded)
     if chosen is None:
         names = ", ".join(f"`{g['metadata']['namespace']}/{g['metadata']['name']}`" for g in gateways)
         raise CapabilityError(
-            f"no Gateway found that serves namespace `{scope.namespace}` with {_wanted(scope)}"
+            f"no Gateway found that serves namespace `{scope.namespace}` with {wanted(scope)}"
             + (f" (looked at {names})" if names else " (there is no Gateway at all)"),
-            hint=f"create one with an HTTPS listener of hostname `*.your-domain`, or {_SET_GATEWAY}",
+            hint=f"create one with an HTTPS listener of hostname `*.your-domain`, or {SET_GATEWAY}",
         )
     return _place(cluster, scope, environment, chosen)
 
 
-def _choose(
-    scope: Scope, listeners: Iterable[_Listener], recorded: Callable[[], Gateway | None]
-) -> _Listener | None:
-    """The one HTTPS listener, else the one HTTP listener, else None.
-
-    Of several, those that a controller looks after; of these, the one where the group is already.
-    """
-    found = list(listeners)
-    for scheme in ("https", "http"):
-        fitting = [listener for listener in found if listener.scheme == scheme]
-        # A more specific hostname takes the requests of a wider one (Gateway API, `Listener.hostname`).
-        fitting = [listener for listener in fitting if listener.exact] or fitting
-        if len(fitting) > 1:
-            fitting = [listener for listener in fitting if _is_looked_after(listener.gateway)] or fitting
-        if len(fitting) > 1:
-            current = recorded()
-            fitting = [listener for listener in fitting if listener.is_that_of(current)] or fitting
-        if len(fitting) > 1:
-            raise _ambiguous(scope, fitting)
-        if fitting:
-            return fitting[0]
-    return None
-
-
-def _is_looked_after(gateway: Manifest) -> bool:
-    """Whether a controller has taken it on: one of a class that nobody serves stays without status."""
-    return any(condition(gateway, kind).get("status") == "True" for kind in ("Accepted", "Programmed"))
-
-
-def _ambiguous(scope: Scope, fitting: list[_Listener]) -> ConfigError:
-    metas = [listener.gateway["metadata"] for listener in fitting]
-    gateways = {(meta["namespace"], meta["name"]) for meta in metas}
-    if len(gateways) == 1:
-        ((where, name),) = gateways
-        return ConfigError(
-            f"several listeners of one gateway would do for namespace `{scope.namespace}`: "
-            + "; ".join(listener.label for listener in fitting),
-            hint=f"choose one: set CHALK_GATEWAY={where}/{name}/{fitting[0].section}",
-        )
-    return ConfigError(
-        f"several gateways would do for namespace `{scope.namespace}`: "
-        + "; ".join(listener.label for listener in fitting),
-        hint=f"choose one: {_SET_GATEWAY}",
-    )
-
-
-def _listeners(scope: Scope, gateways: Iterable[Manifest], namespace: Manifest | None) -> Iterable[_Listener]:
-    for gateway in gateways:
-        if gateway["metadata"].get("deletionTimestamp"):
-            continue
-        for listener in gateway.get("spec", {}).get("listeners") or ():
-            scheme = {"HTTPS": "https", "HTTP": "http"}.get(listener.get("protocol", ""))
-            domain = _domain(listener.get("hostname") or "", scope.gateway_domain)
-            section = listener["name"]
-            if scheme is None or domain is None or scope.gateway_section not in (None, section):
-                continue
-            if _admits(listener, gateway["metadata"]["namespace"], scope.namespace, namespace):
-                exact = listener.get("hostname") == f"*.{domain}"
-                yield _Listener(gateway, section, domain, scheme, int(listener["port"]), exact)
-
-
-def _domain(hostname: str, wanted: str | None) -> str | None:
-    """The domain that a listener of this hostname gives, or None if it cannot serve `wanted`."""
-    if wanted is None:
-        return hostname[2:] if hostname.startswith("*.") else None
-    if not hostname:
-        return wanted
-    below = hostname.removeprefix("*.")
-    fits = hostname.startswith("*.") and (wanted == below or wanted.endswith("." + below))
-    return wanted if fits else None
-
-
-def _admits(
-    listener: Mapping[str, object], gateway_namespace: str, ours: str, namespace: Manifest | None
-) -> bool:
-    allowed = listener.get("allowedRoutes")
-    rules = allowed if isinstance(allowed, dict) else {}
-    kinds = rules.get("kinds") or []
-    if kinds and not any(kind.get("kind") == "HTTPRoute" for kind in kinds):
-        return False
-    namespaces = rules.get("namespaces") or {}
-    source = namespaces.get("from", "Same")
-    if source == "All":
-        return True
-    if source == "Selector":
-        if namespace is None:
-            return True  # its labels may not be read; the route's own status will tell
-        return selector_matches(namespaces.get("selector") or {}, namespace["metadata"].get("labels") or {})
-    return source == "Same" and gateway_namespace == ours
-
-
-def _place(cluster: Cluster, scope: Scope, environment: str, chosen: _Listener) -> Place:
+def _place(cluster: Cluster, scope: Scope, environment: str, chosen: Listener) -> Place:
     meta = chosen.gateway["metadata"]
     gateway = Gateway(
         name=meta["name"],
@@ -363,20 +243,3 @@ def _annotation(namespace: Manifest | None, key: str) -> str | None:
     annotations = (namespace or {}).get("metadata", {}).get("annotations") or {}
     value = annotations.get(key)
     return value if isinstance(value, str) and value else None
-
-
-def _wanted(scope: Scope) -> str:
-    if scope.gateway_domain is not None:
-        return f"a hostname that covers `*.{scope.gateway_domain}`"
-    return "a wildcard hostname (`*.domain`)"
-
-
-def _described(gateway: Manifest) -> str:
-    listeners = gateway.get("spec", {}).get("listeners") or ()
-    words = [
-        f"`{listener['name']}` ({listener.get('protocol')}, hostname "
-        f"`{listener.get('hostname') or 'any'}`, routes from "
-        f"{((listener.get('allowedRoutes') or {}).get('namespaces') or {}).get('from', 'Same')})"
-        for listener in listeners
-    ]
-    return ", ".join(words) or "no listener"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from chalkcompute.cluster.protocol import Cluster
@@ -27,6 +27,14 @@ _KEDA_INSTALL = (
     "install them (`helm install keda kedacore/keda -n keda --create-namespace`, then "
     "`helm install http-add-on kedacore/keda-add-ons-http -n keda`), or set `min_replicas` to 1 or more"
 )
+
+
+_NO_UID = "00000000-0000-0000-0000-000000000000"
+# What admission says until the controllers have seen to a new namespace or quota (plugin/pkg/admission:
+# serviceaccount, resourcequota). A Deployment gets over it by itself.
+_PASSING = re.compile(r"error looking up service account|status unknown for quota")
+_PASSING_TRIES = 3
+_PASSING_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -126,7 +134,7 @@ def dry_run(cluster: Cluster, manifests: Sequence[Manifest], *, skip: frozenset[
 
 
 def dry_run_pod(
-    cluster: Cluster, deployment: Manifest, *, exists: bool
+    cluster: Cluster, deployment: Manifest, *, exists: bool, sleep: Callable[[float], None]
 ) -> tuple[tuple[str, ...], Verdict | None]:
     """Ask at once for what a Deployment shows only later: may such a pod be, by policy and quota?
 
@@ -135,6 +143,7 @@ def dry_run_pod(
         deployment: The rendered Deployment.
         exists: It exists already; its own pods then use up quota, so that a refusal over quota may be
             a false alarm and becomes a warning.
+        sleep: Wait that many seconds: a namespace that was only just made is not ready for pods yet.
 
     Returns:
         Warnings, and the verdict that no such pod may be, or None.
@@ -151,13 +160,23 @@ def dry_run_pod(
             **template["metadata"],
             "name": f"{meta['name']}-preflight",
             "namespace": meta["namespace"],
+            # As the real ones will be: many a policy refuses pods that nothing looks after.
+            "ownerReferences": [
+                {
+                    "apiVersion": "apps/v1",
+                    "kind": "ReplicaSet",
+                    "name": f"{meta['name']}-preflight",
+                    "uid": _NO_UID,
+                    "controller": True,
+                }
+            ],
         },
         "spec": template["spec"],
     }
     try:
-        cluster.create(pod, dry_run=True)
+        _create_patiently(cluster, pod, sleep)
     except (ForbiddenError, InvalidObjectError) as error:
-        if _is_dry_run_refusal(error):
+        if _is_dry_run_refusal(error) or _PASSING.search(error.message):
             return (f"the pods could not be checked in advance: {error.message}",), None
         if not _is_by_admission(error):
             if isinstance(error, InvalidObjectError):
@@ -170,6 +189,19 @@ def dry_run_pod(
     except ChalkError as error:
         return (f"the pods could not be checked in advance: {error.message}",), None
     return (), None
+
+
+def _create_patiently(cluster: Cluster, pod: Manifest, sleep: Callable[[float], None]) -> None:
+    for _ in range(_PASSING_TRIES):
+        try:
+            cluster.create(pod, dry_run=True)
+        except ForbiddenError as error:
+            if not _PASSING.search(error.message):
+                raise
+            sleep(_PASSING_SECONDS)
+        else:
+            return
+    cluster.create(pod, dry_run=True)
 
 
 def _is_by_admission(error: ApiError) -> bool:

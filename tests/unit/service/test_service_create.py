@@ -340,6 +340,45 @@ AGAINST_POLICY = ForbiddenError(
 )
 
 
+NO_SERVICE_ACCOUNT_YET = ForbiddenError(
+    'pods "web-preflight" is forbidden: error looking up service account default/default: '
+    'serviceaccount "default" not found',
+    status=403,
+    reason="Forbidden",
+    details={"kind": "pods", "name": "web-preflight"},
+)
+QUOTA_NOT_COUNTED_YET = ForbiddenError(
+    'pods "web-preflight" is forbidden: status unknown for quota: q, resources: pods',
+    status=403,
+    reason="Forbidden",
+    details={"kind": "pods", "name": "web-preflight"},
+)
+
+
+@pytest.mark.parametrize("refusal", [NO_SERVICE_ACCOUNT_YET, QUOTA_NOT_COUNTED_YET])
+def test_a_namespace_that_was_only_just_made_gets_a_moment(
+    reconnect: Reconnect, spec: ScalingGroupSpec, clock: Clock, refusal: ForbiddenError
+) -> None:
+    client, failing = reconnect(fail={("dry-create", "Pod"): refusal})
+    began = clock.seconds
+    (warning,) = client.create_scaling_group(spec).warnings
+    assert "could not be checked in advance" in warning
+    assert 2 < clock.seconds - began < 10
+    failing.fail.clear()
+    assert client.create_scaling_group(replace(spec, image="nginx:2")).warnings == ()
+
+
+def test_a_namespace_that_is_being_deleted_is_refused(
+    cluster: ApiCluster, world: World, spec: ScalingGroupSpec
+) -> None:
+    meta = {"name": "team", "finalizers": ["example.com/slow"]}
+    cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+    cluster.delete("Namespace", "team")
+    other = ChalkClient.over(cluster, Settings(namespace="team"), world)
+    with pytest.raises(ConflictError, match=r"namespace `team` .* is being deleted"):
+        other.create_scaling_group(spec)
+
+
 def test_a_missing_right_to_create_pods_is_no_obstacle(reconnect: Reconnect, spec: ScalingGroupSpec) -> None:
     client, _ = reconnect(fail={("dry-create", "Pod"): FORBIDDEN_BY_RBAC})
     assert client.create_scaling_group(spec).warnings == ()

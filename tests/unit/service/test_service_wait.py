@@ -381,7 +381,7 @@ def test_a_deploy_is_not_judged_by_a_later_one(
         controller.route()
 
     cluster.after = [deploy]
-    with pytest.raises(ConflictError, match="revision 1 of .* was replaced by revision 2"):
+    with pytest.raises(ConflictError, match=r"revision 1 of .* was replaced by revision 2"):
         client.wait_scaling_group("web", timeout=30, deployed=first)
     assert client.wait_scaling_group("web").revision == 2
 
