@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from chalkcompute.manifests import labels
 from chalkcompute.manifests.live import POD_TEMPLATE_HASH, LiveGroup, Rollout
 from chalkcompute.manifests.pods import Pod, condition, events_about, log_lines, seconds_since
 from chalkcompute.manifests.times import parse_time
@@ -12,8 +13,10 @@ from chalkcompute.types import Cause, Evidence, Verdict
 
 __all__ = [
     "admission_verdict",
+    "creation_verdict",
     "readiness_verdict",
     "refused_pods",
+    "rejected_verdict",
     "scheduling_verdict",
     "volume_verdict",
 ]
@@ -78,7 +81,10 @@ def refused_pods(text: str, *, reason: str | None, terminal: bool) -> Verdict:
 def scheduling_verdict(pod: Pod, progress: Rollout) -> Verdict | None:
     """No node can take the pod. Never the end of it: an autoscaler may add a node."""
     scheduled = condition(pod.manifest, "PodScheduled")
-    if scheduled.get("status") != "False" or scheduled.get("reason") != "Unschedulable":
+    if scheduled.get("status") != "False" or scheduled.get("reason") not in (
+        "Unschedulable",
+        "SchedulingGated",
+    ):
         return None
     text = scheduled.get("message", "")
     lacking = _lacking(pod, text)
@@ -86,7 +92,7 @@ def scheduling_verdict(pod: Pod, progress: Rollout) -> Verdict | None:
     return Verdict(
         cause=Cause.UNSCHEDULABLE,
         message=f"no node can take the replica: {told}",
-        evidence=(Evidence(kind="condition", pod=pod.name, reason="Unschedulable", lines=(text,)),),
+        evidence=(Evidence(kind="condition", pod=pod.name, reason=scheduled["reason"], lines=(text,)),),
         next=_scheduling_next(pod, text, progress),
         terminal=False,
     )
@@ -103,6 +109,8 @@ def _lacking(pod: Pod, text: str) -> list[str]:
     lacking += [
         f"taint {taint}" for taint in dict.fromkeys(re.findall(r"untolerated taint (\{[^}]*\})", text))
     ]
+    if "untolerated taint(s)" in text:  # since 1.34 without saying which
+        lacking.append("taints that the replica does not tolerate")
     if "Too many pods" in text:
         lacking.append("as many pods as a node may have are there")
     if re.search(r"unschedulable(?! due)", text):
@@ -125,6 +133,69 @@ def _scheduling_next(pod: Pod, text: str, progress: Rollout) -> str:
     if progress.old_ready and "Insufficient" in text:
         return "the update needs room for one replica more than run now: add a node, or scale down first"
     return "ask for less, or add a node; a cluster autoscaler may be doing that already"
+
+
+def rejected_verdict(live: LiveGroup, progress: Rollout) -> Verdict | None:
+    """The node turned the pod away or threw it out, and no other has come yet.
+
+    The ReplicaSet makes another one each time, so it is never the end of it by itself.
+    """
+    if progress.pods or live.own_deployment is None:
+        return None
+    template = live.own_deployment["spec"]["template"]
+    rejected = [
+        pod
+        for pod in map(Pod, live.pods or ())
+        if pod.status.get("phase") == "Failed"
+        and pod.status.get("reason")
+        and labels.is_owned_by(pod.manifest, live.record.id)
+        and pod.contains(template)
+    ]
+    if not rejected:
+        return None
+    pod = max(rejected, key=lambda pod: pod.created)
+    reason, text = str(pod.status["reason"]), str(pod.status.get("message") or "").strip().rstrip(".")
+    return Verdict(
+        cause=Cause.UNSCHEDULABLE,
+        message=f"the node does not keep the replica: {reason}" + (f", {text}" if text else ""),
+        evidence=(Evidence(kind="object", pod=pod.name, reason=reason, lines=log_lines(text)),),
+        next="see what the node lacks (memory, disk, devices); ask for less, or add a node",
+        terminal=False,
+    )
+
+
+def creation_verdict(pod: Pod, live: LiveGroup) -> Verdict | None:
+    """What the cluster does before the container starts does not get done: its network, an init container."""
+    found = events_about(live.events, pod, "FailedCreatePodSandBox")
+    if pod.waiting.get("reason") == "ContainerCreating" and found:
+        text = found[-1].get("message", "")
+        return Verdict(
+            cause=Cause.START_ERROR,
+            message=f"the node cannot set up the replica: {_shortened(text)}",
+            evidence=(
+                Evidence(kind="event", pod=pod.name, reason="FailedCreatePodSandBox", lines=log_lines(text)),
+            ),
+            next="ask whoever runs the nodes: their network plugin or container runtime fails",
+            terminal=False,
+        )
+    if pod.waiting.get("reason") != "PodInitializing":
+        return None
+    for status in pod.status.get("initContainerStatuses") or ():
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in (None, "PodInitializing", "ContainerCreating"):
+            continue
+        text = waiting.get("message") or ""
+        return Verdict(
+            cause=Cause.START_ERROR,
+            message=f"the init container `{status.get('name')}`, which the cluster added, does not get done: "
+            f"{waiting['reason']}" + (f", {text}" if text else ""),
+            evidence=(
+                Evidence(kind="container", pod=pod.name, reason=waiting["reason"], lines=log_lines(text)),
+            ),
+            next="ask whoever runs the cluster: it is not part of this scaling group",
+            terminal=False,
+        )
+    return None
 
 
 def volume_verdict(pod: Pod, live: LiveGroup) -> Verdict | None:

@@ -24,12 +24,14 @@ _NO_PROGRAM = re.compile(
     r"exec format error|no command specified|is a directory",
     re.IGNORECASE,
 )
+_KILLED_AT_START = "init was OOM-killed"  # runc, where the limit is too small even to start
 _START_REASONS = ("RunContainerError", "CreateContainerError")
 _START_ENDS = ("StartError", "ContainerCannotRun")
 _CRASHES = 3
 _CRASHES_IN_BACK_OFF = 2
 _OUT_OF_MEMORY_RESTARTS = 2
 _STEADY_SECONDS = 600  # the kubelet forgets earlier crashes of a container that has run for so long
+_OVERCOME_SECONDS = 10
 _SIGNALS = {130: "SIGINT", 134: "SIGABRT", 137: "SIGKILL", 139: "SIGSEGV", 143: "SIGTERM"}
 
 
@@ -44,12 +46,16 @@ def container_verdict(pod: Pod, live: LiveGroup, now: datetime) -> Verdict | Non
         return _image_pull(pod, live, now)
     if reason == "CreateContainerConfigError":
         return _missing_config(pod)
+    if _has_overcome(pod, now):
+        return None
+    if _KILLED_AT_START in (pod.waiting.get("message") or pod.termination.get("message") or ""):
+        return _out_of_memory(pod)
     if reason in _START_REASONS or pod.termination.get("reason") in _START_ENDS:
         return _start_error(pod)
     if pod.termination.get("reason") == "OOMKilled":
         return _out_of_memory(pod)
     if pod.termination:
-        return _crash(pod, now)
+        return _crash(pod)
     return None
 
 
@@ -173,7 +179,7 @@ def _out_of_memory(pod: Pod) -> Verdict:
                 pod=pod.name,
                 reason="OOMKilled",
                 exit_code=pod.termination.get("exitCode"),
-                lines=log_lines(pod.termination.get("message")),
+                lines=log_lines(pod.termination.get("message") or pod.waiting.get("message")),
             ),
         ),
         next="raise `memory`" + (f" above {limit}" if limit else ""),
@@ -181,13 +187,21 @@ def _out_of_memory(pod: Pod) -> Verdict:
     )
 
 
-def _crash(pod: Pod, now: datetime) -> Verdict | None:
+def _lasted(pod: Pod) -> float:
+    """Seconds that the container ran before it ended last."""
+    began, over = parse_time(pod.termination.get("startedAt")), parse_time(pod.termination.get("finishedAt"))
+    return (over - began).total_seconds() if began and over else 0.0
+
+
+def _has_overcome(pod: Pod, now: datetime) -> bool:
+    """Whether the container runs, and has got past the point where it ended last."""
+    enough = min(_lasted(pod) + _OVERCOME_SECONDS, _STEADY_SECONDS)
+    return pod.is_running and seconds_since(pod.running_since, now) >= enough
+
+
+def _crash(pod: Pod) -> Verdict:
     ended = pod.termination
     code = ended.get("exitCode")
-    began, over = parse_time(ended.get("startedAt")), parse_time(ended.get("finishedAt"))
-    lasted = (over - began).total_seconds() if began and over else 0.0
-    if pod.is_running and seconds_since(over, now) >= _STEADY_SECONDS:
-        return None
     backing_off = pod.waiting.get("reason") == "CrashLoopBackOff"
     often = pod.restarts >= _CRASHES or (pod.restarts >= _CRASHES_IN_BACK_OFF and backing_off)
     return Verdict(
@@ -203,7 +217,7 @@ def _crash(pod: Pod, now: datetime) -> Verdict | None:
             ),
         ),
         next=_crash_next(code),
-        terminal=often and lasted < _STEADY_SECONDS,
+        terminal=often and _lasted(pod) < _STEADY_SECONDS,
     )
 
 

@@ -37,21 +37,23 @@ class RouteState:
 
     Attributes:
         accepted: True when accepted with all references resolved; False when refused; None when not decided.
-        reason: The condition's reason when refused.
+        reason: The condition's reason when refused, or when it is there and not decided.
         message: Its message.
         since: When that began.
+        answered: Whether a controller has written anything for our parent.
     """
 
     accepted: bool | None
     reason: str = ""
     message: str = ""
     since: datetime | None = None
+    answered: bool = True
 
 
 def route_state(route: Manifest, gateway: Gateway) -> RouteState:
     """The status of the route at our parent, by conditions about its current generation only."""
     generation = route["metadata"].get("generation", 0)
-    refused: RouteState | None = None
+    refused, undecided = None, RouteState(None, answered=False)
     for parent in (route.get("status") or {}).get("parents") or ():
         if not _is_ours(parent.get("parentRef") or {}, route, gateway):
             continue
@@ -63,9 +65,11 @@ def route_state(route: Manifest, gateway: Gateway) -> RouteState:
                 refused = RouteState(False, bad.get("reason", ""), bad.get("message", ""), moment)
                 break
         else:
-            if found.get("Accepted", {}).get("status") == "True":
+            accepted = found.get("Accepted", {})
+            if accepted.get("status") == "True":
                 return RouteState(True)
-    return refused or RouteState(None)
+            undecided = RouteState(None, accepted.get("reason", ""), accepted.get("message", ""))
+    return refused or undecided
 
 
 def _is_ours(ref: Mapping[str, Any], route: Manifest, gateway: Gateway) -> bool:
@@ -94,7 +98,7 @@ def route_verdict(live: LiveGroup, now: datetime) -> Verdict | None:
         return missing
     if state.accepted is False:
         return _refused(state, live, now)
-    return missing or _silent(live.route, live, now)
+    return missing or _silent(live.route, state, live, now)
 
 
 def _gateway_verdict(found: Manifest | Unasked | None, gateway: Gateway) -> Verdict | None:
@@ -147,11 +151,22 @@ def _refused(state: RouteState, live: LiveGroup, now: datetime) -> Verdict:
     )
 
 
-def _silent(route: Manifest, live: LiveGroup, now: datetime) -> Verdict | None:
+def _silent(route: Manifest, state: RouteState, live: LiveGroup, now: datetime) -> Verdict | None:
     gateway = live.record.gateway
     age = live.seconds_for(parse_time(route["metadata"].get("creationTimestamp")), now)
     if age < _SILENT_SECONDS:
         return None
+    if state.answered:
+        why = f": {state.reason}" + (f", {state.message}" if state.message else "") if state.reason else ""
+        return Verdict(
+            cause=Cause.ROUTE_NOT_ACCEPTED,
+            message=f"Gateway `{gateway.namespace}/{gateway.name}` has not decided on the route yet{why}",
+            evidence=(
+                Evidence(kind="object", lines=("HTTPRoute `status.parents` is not about its generation",)),
+            ),
+            next="wait; if it stays so, ask whoever runs the gateway",
+            terminal=False,
+        )
     return Verdict(
         cause=Cause.ROUTE_NOT_ACCEPTED,
         message=f"no controller has answered for the route at Gateway `{gateway.namespace}/{gateway.name}`",

@@ -14,7 +14,9 @@ from datetime import datetime
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.causes_cluster import (
     admission_verdict,
+    creation_verdict,
     readiness_verdict,
+    rejected_verdict,
     scheduling_verdict,
     volume_verdict,
 )
@@ -68,10 +70,14 @@ def _replica_verdicts(live: LiveGroup, progress: Rollout, now: datetime) -> Iter
     refused = admission_verdict(live, progress, now)
     if refused is not None:
         yield refused
+    rejected = rejected_verdict(live, progress)
+    if rejected is not None:
+        yield rejected
     for pod in progress.pods:
         verdict = (
             container_verdict(pod, live, now)
             or volume_verdict(pod, live)
+            or creation_verdict(pod, live)
             or scheduling_verdict(pod, progress)
             or readiness_verdict(pod, live, now)
         )

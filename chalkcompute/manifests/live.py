@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from chalkcompute.manifests import labels
-from chalkcompute.manifests.pods import Pod, seconds_since
+from chalkcompute.manifests.pods import Pod, condition, seconds_since
 from chalkcompute.manifests.record import Record
 from chalkcompute.types import Manifest
 
@@ -17,6 +17,7 @@ __all__ = ["POD_TEMPLATE_HASH", "UNASKED", "LiveGroup", "Rollout", "Unasked", "r
 _REVISION = (
     "deployment.kubernetes.io/revision"  # written by the Deployment controller on it and its ReplicaSets
 )
+_ROLLED_OUT = "NewReplicaSetAvailable"  # reason of condition Progressing, from the end of a rollout on
 POD_TEMPLATE_HASH = "pod-template-hash"
 
 
@@ -78,7 +79,7 @@ class Rollout:
         desired: Replicas wanted: `Deployment.spec.replicas`, but never fewer than `min_replicas`.
         observed: Whether the Deployment's status is about its current spec.
         updated: Replicas of the current revision.
-        running: Of these, those whose container runs (from pods; else those that are ready).
+        running: Of these, those whose container runs; without pods, those that do as far as one can tell.
         ready: Of these, those that are ready.
         old_ready: Ready replicas of earlier revisions, which go on serving.
         complete: Whether every desired replica is ready and of the current revision, and no other is left.
@@ -108,9 +109,12 @@ def rollout(live: LiveGroup) -> Rollout:
     updated = status.get("updatedReplicas", 0) if observed else 0
     complete = observed and updated >= desired and total == updated and ready >= desired
     if live.pods is None:
-        # Without pods, ready ones count for the current revision only where no other revision has any.
+        # Without pods, ready ones count for the current revision only where no other revision has any; and of
+        # a rollout that was complete once, what is not ready now runs all the same, as far as one can tell.
         current = ready if total == updated else 0
-        return Rollout(desired, observed, updated, current, current, ready - current, complete)
+        rolled_out = observed and condition(deployment, "Progressing").get("reason") == _ROLLED_OUT
+        running = updated if rolled_out else current
+        return Rollout(desired, observed, updated, running, current, ready - current, complete)
     pods = [Pod(pod) for pod in live.pods if labels.is_owned_by(pod, live.record.id)]
     alive = sorted((p for p in pods if not p.is_over), key=lambda p: (p.created, p.name))
     chosen = _current_hash(live, deployment, alive) if observed else None

@@ -39,7 +39,7 @@ def observe(live: LiveGroup, now: datetime) -> ScalingGroupInfo:
         environment=record.environment,
         namespace=record.namespace,
         status=status,
-        status_message=_message(status, progress, verdict, warnings),
+        status_message=_message(status, live, progress, verdict, warnings),
         revision=record.revision,
         image=record.spec.image,
         port=record.spec.port,
@@ -104,20 +104,20 @@ def _status(live: LiveGroup, progress: Rollout, verdict: Verdict | None) -> Stat
 
 
 def _message(
-    status: Status, progress: Rollout, verdict: Verdict | None, warnings: tuple[str, ...]
+    status: Status, live: LiveGroup, progress: Rollout, verdict: Verdict | None, warnings: tuple[str, ...]
 ) -> str | None:
     if verdict is not None:
         return verdict.message
-    said = (_state_message(status, progress), *warnings)
+    said = (_state_message(status, live, progress), *warnings)
     return "; ".join(text for text in said if text) or None
 
 
-def _state_message(status: Status, progress: Rollout) -> str | None:
+def _state_message(status: Status, live: LiveGroup, progress: Rollout) -> str | None:
     if status is Status.RUNNING:
         older = f"; {progress.old_ready} of an earlier revision" if progress.old_ready else ""
         return f"{progress.ready} of {progress.desired} replicas are ready{older}"
     if status is Status.PENDING:
-        return "no replica has started yet"
+        return "no replica has started yet" if live.pods is not None else "no replica is ready yet"
     if status is Status.SCALED_TO_ZERO:
         return "no replica runs; a request starts one"
     return None

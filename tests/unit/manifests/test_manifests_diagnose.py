@@ -150,14 +150,74 @@ def test_a_crash_after_a_long_run_is_no_loop() -> None:
     assert verdict_on(pod("crash", restartCount=9, **ended(1, seconds=3600))).terminal is False
 
 
-def test_a_crash_long_ago_says_nothing_about_a_container_that_loads() -> None:
-    found = pod("crash", state={"running": {"startedAt": "2026-11-23T11:00:05Z"}}, **ended(1))
+@pytest.mark.parametrize("reason", ["Error", "OOMKilled", "StartError"])
+def test_what_a_container_has_overcome_says_nothing_about_it(reason: str) -> None:
+    found = pod("crash", state={"running": {"startedAt": "2026-11-23T11:00:05Z"}}, **ended(1, 20, reason))
     live = a_live(pods=[found], events=[])
-    soon, late = (NOW.replace(hour=11, minute=minute) for minute in (5, 20))
-    verdict = diagnose(live, soon)
+    began = NOW.replace(hour=11, minute=0, second=5, microsecond=0)
+    # It ran 20 s last time; a server that loads longer than that now is past it.
+    verdict = diagnose(live, began + timedelta(seconds=29))
     assert verdict is not None
-    assert verdict.cause is Cause.CRASH_LOOP
-    assert diagnose(live, late) is None
+    assert verdict.evidence[0].reason == reason
+    assert diagnose(live, began + timedelta(seconds=31)) is None
+    unhealthy = copy.deepcopy(excerpt("event-unhealthy"))
+    unhealthy["involvedObject"]["name"] = found["metadata"]["name"]
+    deaf = diagnose(a_live(pods=[found], events=[unhealthy]), began + timedelta(seconds=31))
+    assert deaf is not None
+    assert (deaf.cause, deaf.terminal) == (Cause.NOT_LISTENING, False)
+
+
+def test_killed_for_memory_before_it_started() -> None:
+    text = "failed to create containerd task: OCI runtime create failed: container init was OOM-killed"
+    found = pod("crash", restartCount=2, **waiting("RunContainerError", text))
+    verdict = verdict_on(found)
+    assert (verdict.cause, verdict.terminal) == (Cause.OUT_OF_MEMORY, True)
+    assert "raise `memory`" in str(verdict.next)
+
+
+def test_a_pod_that_its_node_turned_away_or_threw_out() -> None:
+    evicted = pod("crash")
+    evicted["status"] = {
+        "phase": "Failed",
+        "reason": "Evicted",
+        "message": "The node was low on resource: ephemeral-storage. ",
+    }
+    template = {"metadata": {"labels": {}}, "spec": evicted["spec"]}
+    deployment = a_deployment(updated=0)
+    deployment["spec"]["template"] = template
+    verdict = diagnose(a_live(deployment=deployment, pods=[evicted], events=[]), NOW)
+    assert verdict is not None
+    assert (verdict.cause, verdict.terminal) == (Cause.UNSCHEDULABLE, False)
+    assert verdict.message.endswith("Evicted, The node was low on resource: ephemeral-storage")
+    # One of an earlier revision says nothing about this one.
+    deployment["spec"]["template"] = {
+        "spec": {"containers": [{**evicted["spec"]["containers"][0], "image": "nginx:2"}]}
+    }
+    assert diagnose(a_live(deployment=deployment, pods=[evicted], events=[]), NOW) is None
+
+
+def test_a_node_without_network() -> None:
+    found = pod("crash", restartCount=0, lastState={}, **waiting("ContainerCreating", ""))
+    event = {
+        "reason": "FailedCreatePodSandBox",
+        "message": 'Failed to create pod sandbox: plugin type="flannel" failed (add)',
+        "involvedObject": {"name": found["metadata"]["name"]},
+        "lastTimestamp": "2026-11-23T11:28:00Z",
+    }
+    verdict = verdict_on(found, events=[event])
+    assert (verdict.cause, verdict.terminal) == (Cause.START_ERROR, False)
+    assert "flannel" in verdict.message
+
+
+def test_an_init_container_that_does_not_get_done() -> None:
+    found = pod("crash", restartCount=0, lastState={}, **waiting("PodInitializing", ""))
+    assert diagnose(a_live(pods=[found], events=[]), after(found, 20)) is None
+    found["status"]["initContainerStatuses"] = [
+        {"name": "mesh", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+    ]
+    verdict = verdict_on(found)
+    assert "`mesh`" in verdict.message
+    assert "ImagePullBackOff, no such image" in verdict.message
 
 
 def test_a_program_that_does_not_exist_is_certain_at_once() -> None:
@@ -197,11 +257,11 @@ def test_missing_configuration_is_certain() -> None:
 def test_out_of_memory_names_the_limit() -> None:
     not_ready = pod("oom", ready=False)
     not_ready["status"]["conditions"] = [a_condition("Ready", "False")]
-    verdict = verdict_on(not_ready)
+    verdict = verdict_on(not_ready, 5)
     assert (verdict.cause, verdict.terminal) == (Cause.OUT_OF_MEMORY, False)
     assert "64Mi" in verdict.message
     not_ready["status"]["containerStatuses"][0]["restartCount"] = 2
-    assert verdict_on(not_ready).terminal is True
+    assert verdict_on(not_ready, 5).terminal is True
 
 
 def test_a_replica_that_recovered_is_no_cause() -> None:
@@ -509,7 +569,6 @@ def test_a_reference_that_is_not_resolved() -> None:
         a_route(a_condition("Accepted", "False"), name="other"),
         a_route(a_condition("Accepted", "False"), sectionName="http"),
         a_route(a_condition("Accepted", "False"), namespace="ml"),
-        a_route(a_condition("Accepted", "False", observedGeneration=1), generation=2),
         a_route(),
     ],
 )
@@ -523,6 +582,23 @@ def test_what_is_said_of_another_parent_or_generation_is_no_answer(route: dict[s
         assert verdict is not None
         assert (verdict.cause, verdict.terminal) == (Cause.ROUTE_NOT_ACCEPTED, terminal)
         assert "no controller has answered" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("route", "said"),
+    [
+        (a_route(a_condition("Accepted", "False", observedGeneration=1), generation=2), "on the route yet"),
+        (a_route(a_condition("Accepted", "Unknown", "Pending")), "on the route yet: Pending"),
+    ],
+)
+def test_a_gateway_that_has_not_decided(route: dict[str, Any], said: str) -> None:
+    live = a_live(deployment=a_deployment(ready=1), route=route)
+    created = parse_time(route["metadata"]["creationTimestamp"])
+    assert created is not None
+    verdict = diagnose(live, created + timedelta(seconds=300))
+    assert verdict is not None
+    assert (verdict.cause, verdict.terminal) == (Cause.ROUTE_NOT_ACCEPTED, False)
+    assert said in verdict.message
 
 
 def test_a_gateway_that_is_gone() -> None:
