@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from chalkcompute.errors import ChalkError, NotFoundError, SpecError
+from chalkcompute.errors import ChalkError, ConfigError, NotFoundError, SpecError
 from chalkcompute.types import (
     DeleteResult,
     DeployResult,
@@ -75,6 +76,7 @@ class ChalkClient:
         self._opened: Cluster | None = None
         self._ways_in: dict[tuple[str, str], WayIn] = {}
         self._made_world: World | None = None
+        self._ahead: Callable[[], timedelta] = timedelta
 
     @classmethod
     def over(cls, cluster: Cluster, settings: Settings, world: World | None = None) -> ChalkClient:
@@ -343,7 +345,10 @@ class ChalkClient:
             from chalkcompute.cluster.rest import RestCluster
             from chalkcompute.cluster.transport import OfficialTransport
 
-            self._opened = RestCluster(OfficialTransport(self._connection()))
+            transport = OfficialTransport(self._connection())
+            # By the server's clock: times in objects are by that.
+            self._ahead = lambda: transport.ahead
+            self._opened = RestCluster(transport)
         return self._opened
 
     def _namespace(self) -> str:
@@ -379,7 +384,7 @@ class ChalkClient:
         if self._made_world is None:
             from chalkcompute.service.scope import World
 
-            self._made_world = World()
+            self._made_world = World(now=lambda: datetime.now(UTC) + self._ahead())
         return self._made_world
 
 
@@ -389,8 +394,6 @@ def _exactly_one(name: str | None, group_id: str | None) -> None:
 
 
 def _read_pem(path: Path) -> str:
-    from chalkcompute.errors import ConfigError
-
     try:
         return path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:

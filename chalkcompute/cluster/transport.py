@@ -16,6 +16,8 @@ import re
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -29,6 +31,7 @@ _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 60.0
 _ATTEMPTS = 4
 _LONGEST_PAUSE = 10.0
+_SAME_CLOCK = timedelta(seconds=2)
 _Received = TypeVar("_Received")
 _WARNING = re.compile(r'^\s*\d{3}\s+\S+\s+"((?:[^"\\]|\\.)*)"')
 
@@ -103,12 +106,17 @@ class OfficialTransport:
 
     GET is tried again when the connection breaks or the server is busy; any method when the server
     turned it away with 429 and `Retry-After`, which it does before acting (as client-go does).
+
+    Attributes:
+        ahead: How far the server's clock is ahead of this machine's, by its last answer: what its objects
+            say of times is by that clock. Zero before the first answer, and for less than two seconds.
     """
 
     def __init__(self, connection: Connection, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._connection = connection
         self._sleep = sleep
         self._client: Any = None
+        self.ahead = timedelta()
 
     @property
     def server(self) -> str:
@@ -165,19 +173,18 @@ class OfficialTransport:
 
         api_exception = _official("client.exceptions").ApiException
         try:
-            # The body is received in here: a connection may break in the middle of it.
-            return receive(
-                self._client.request(
-                    request.method.lower(),
-                    request.path,
-                    body=request.body,
-                    query_params=list(request.query),
-                    header_params={"Accept": request.accept},
-                    content_type=request.content_type,
-                    serialize=False,
-                    _request_timeout=timeout,
-                )
+            raw = self._client.request(
+                request.method.lower(),
+                request.path,
+                body=request.body,
+                query_params=list(request.query),
+                header_params={"Accept": request.accept},
+                content_type=request.content_type,
+                serialize=False,
+                _request_timeout=timeout,
             )
+            self.ahead = _ahead(raw.headers.get("Date"), datetime.now(UTC), self.ahead)
+            return receive(raw)  # in here, too: a connection may break in the middle of the body
         except api_exception as error:
             if not error.status:  # the client's way to report a TLS failure
                 raise self._unreachable(str(error.reason)) from error
@@ -217,6 +224,15 @@ class _RefusedError(Exception):
         super().__init__(str(public))
         self.public = public
         self.retry_after = retry_after
+
+
+def _ahead(date: str | None, here: datetime, before: timedelta) -> timedelta:
+    """From the header `Date` (RFC 9110, section 6.6.1, whole seconds) and our own clock."""
+    try:
+        found = parsedate_to_datetime(date) - here if date else before
+    except (ValueError, TypeError):
+        return before
+    return found if abs(found) >= _SAME_CLOCK else timedelta()
 
 
 def _whole(raw: Any) -> Response:

@@ -4,6 +4,8 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -251,6 +253,24 @@ def test_a_page_that_is_no_api_server(server: Server, transport: OfficialTranspo
     with pytest.raises(ApiError, match="<!DOCTYPE html> <title>Log in") as caught:
         transport.send(GET).json()
     assert "login page" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(("seconds", "noticed"), [(1, False), (-1, False), (90, True), (-3600, True)])
+def test_the_servers_clock(server: Server, transport: OfficialTransport, seconds: int, noticed: bool) -> None:
+    there = datetime.now(UTC) + timedelta(seconds=seconds)
+
+    def answer(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        handler.send_response_only(200)
+        handler.send_header("Date", format_datetime(there, usegmt=True))
+        handler.send_header("Content-Length", "2")
+        handler.end_headers()
+        handler.wfile.write(b"{}")
+
+    server.script = [answer]
+    transport.send(GET)
+    assert (transport.ahead != timedelta()) is noticed
+    if noticed:
+        assert abs(transport.ahead.total_seconds() - seconds) < 10
 
 
 def test_an_absent_server_is_named_with_a_way_out(tmp_path: Path) -> None:
