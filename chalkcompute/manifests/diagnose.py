@@ -92,6 +92,14 @@ def _interrupted(live: LiveGroup, now: datetime) -> Verdict | None:
     if operation is not None and not operation.is_over(now):
         return None
     deployment = live.own_deployment
+    if deployment is None and operation is None:
+        return Verdict(
+            cause=Cause.INTERRUPTED,
+            message=f"the Deployment of `{live.record.name}` is gone, which its deploy had made",
+            evidence=(Evidence(kind="object", lines=(f"Deployment `{live.record.name}` does not exist",)),),
+            next="deploy again: that brings it back",
+            terminal=True,
+        )
     if deployment is None:
         what = "its Deployment does not exist"
     else:

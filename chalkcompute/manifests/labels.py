@@ -32,6 +32,7 @@ __all__ = [
     "SUBSTITUTED_ANNOTATION",
     "TAG_PREFIX",
     "active_records",
+    "deleted_records",
     "grant_name",
     "group_id_of",
     "group_labels",
@@ -167,6 +168,11 @@ def records() -> str:
 def active_records() -> str:
     """Label selector of the records of groups that are not deleted."""
     return f"{RECORD}={RECORD_GROUP},{STATE}!={STATE_DELETED}"
+
+
+def deleted_records() -> str:
+    """Label selector of the tombstones."""
+    return f"{RECORD}={RECORD_GROUP},{STATE}={STATE_DELETED}"
 
 
 def records_named(name: str) -> str:

@@ -14,9 +14,6 @@ from chalkcompute.types import Manifest
 
 __all__ = ["POD_TEMPLATE_HASH", "UNASKED", "LiveGroup", "Rollout", "Unasked", "rollout"]
 
-_REVISION = (
-    "deployment.kubernetes.io/revision"  # written by the Deployment controller on it and its ReplicaSets
-)
 _ROLLED_OUT = "NewReplicaSetAvailable"  # reason of condition Progressing, from the end of a rollout on
 POD_TEMPLATE_HASH = "pod-template-hash"
 
@@ -40,7 +37,6 @@ class LiveGroup:
         deployment: The Deployment, None when there is none.
         pods: Its pods, of all revisions, or None when not asked for.
         events: Events about its pods, or None when not asked for.
-        replica_sets: Its ReplicaSets, or None when not asked for; the pods then tell the current one.
         route: The HTTPRoute.
         gateway: The Gateway it attaches to.
         autoscaler: HorizontalPodAutoscaler or ScaledObject, whichever the mode has.
@@ -50,7 +46,6 @@ class LiveGroup:
     deployment: Manifest | None
     pods: Sequence[Manifest] | None = None
     events: Sequence[Manifest] | None = None
-    replica_sets: Sequence[Manifest] | None = None
     route: Manifest | Unasked | None = UNASKED
     gateway: Manifest | Unasked | None = UNASKED
     autoscaler: Manifest | Unasked | None = UNASKED
@@ -117,7 +112,7 @@ def rollout(live: LiveGroup) -> Rollout:
         return Rollout(desired, observed, updated, running, current, ready - current, complete)
     pods = [Pod(pod) for pod in live.pods if labels.is_owned_by(pod, live.record.id)]
     alive = sorted((p for p in pods if not p.is_over), key=lambda p: (p.created, p.name))
-    chosen = _current_hash(live, deployment, alive) if observed else None
+    chosen = _current_hash(deployment, alive) if observed else None
     current_pods = (
         tuple(p for p in alive if p.label(POD_TEMPLATE_HASH) == chosen) if chosen is not None else ()
     )
@@ -133,10 +128,8 @@ def rollout(live: LiveGroup) -> Rollout:
     )
 
 
-def _current_hash(live: LiveGroup, deployment: Manifest, pods: Sequence[Pod]) -> str | None:
+def _current_hash(deployment: Manifest, pods: Sequence[Pod]) -> str | None:
     """`pod-template-hash` of the current ReplicaSet."""
-    if live.replica_sets is not None:
-        return _hash_of_current(live.replica_sets, deployment)
     if not (deployment.get("status") or {}).get("updatedReplicas", 0) or not pods:
         return None
     # ReplicaSets were not asked for: a pod of the current one is made from the template as it is now. Where
@@ -146,15 +139,3 @@ def _current_hash(live: LiveGroup, deployment: Manifest, pods: Sequence[Pod]) ->
     exactly = [pod for pod in pods if pod.is_made_from(template)]
     roughly = [pod for pod in pods if pod.contains(template)]
     return (exactly or roughly or pods)[-1].label(POD_TEMPLATE_HASH)
-
-
-def _hash_of_current(replica_sets: Sequence[Manifest], deployment: Manifest) -> str | None:
-    revision = (deployment["metadata"].get("annotations") or {}).get(_REVISION)
-    uid = deployment["metadata"].get("uid")
-    for replica_set in replica_sets:
-        metadata = replica_set["metadata"]
-        owned = any(owner.get("uid") == uid for owner in metadata.get("ownerReferences") or ())
-        if owned and (metadata.get("annotations") or {}).get(_REVISION) == revision:
-            found = (metadata.get("labels") or {}).get(POD_TEMPLATE_HASH)
-            return found if isinstance(found, str) else None
-    return None

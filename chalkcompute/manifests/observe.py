@@ -116,6 +116,8 @@ def _state_message(status: Status, live: LiveGroup, progress: Rollout) -> str | 
     if status is Status.RUNNING:
         older = f"; {progress.old_ready} of an earlier revision" if progress.old_ready else ""
         return f"{progress.ready} of {progress.desired} replicas are ready{older}"
+    if status is Status.PENDING and (live.own_deployment or {}).get("spec", {}).get("replicas") == 0:
+        return "its Deployment was scaled to 0 by someone else; deploy again to bring it back"
     if status is Status.PENDING:
         return "no replica has started yet" if live.pods is not None else "no replica is ready yet"
     if status is Status.SCALED_TO_ZERO:

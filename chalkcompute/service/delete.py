@@ -13,6 +13,7 @@ from functools import partial
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import (
+    ClusterError,
     ConflictError,
     ForbiddenError,
     NotFoundError,
@@ -31,6 +32,8 @@ __all__ = ["delete_group"]
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 1.0
+_KEPT_OF_A_NAME = 20
+_KEPT_OF_A_NAMESPACE = 200
 _MADE = ("ConfigMap", "Service", "Deployment", "HorizontalPodAutoscaler")
 _MADE_WHERE_SERVED = (
     ("HTTPRoute", "gateway.networking.k8s.io", "httproutes"),
@@ -155,7 +158,21 @@ class _Delete:
         tombstone = Tombstone.of(record, deleted_at=record.updated_at, revisions=kept)
         with contextlib.suppress(ObjectExistsError):
             self._cluster.create(tombstone.to_manifest())
+        with contextlib.suppress(ClusterError):  # the next delete forgets them
+            self._forget_oldest(record.name)
         return labels.tombstone_name(record.id)
+
+    def _forget_oldest(self, name: str) -> None:
+        """History keeps the newest tombstones of a name, and of a namespace."""
+        found = self._cluster.list("ConfigMap", self._namespace, labels=labels.deleted_records())
+        found.sort(key=lambda obj: str(obj["metadata"].get("creationTimestamp")), reverse=True)
+        of_name = [obj for obj in found if (obj["metadata"].get("labels") or {}).get(labels.GROUP) == name]
+        surplus = {
+            obj["metadata"]["name"]: obj["metadata"].get("uid")
+            for obj in (*of_name[_KEPT_OF_A_NAME:], *found[_KEPT_OF_A_NAMESPACE:])
+        }
+        for tombstone, uid in surplus.items():
+            self._cluster.delete("ConfigMap", tombstone, self._namespace, uid=uid)
 
     def _delete_if_ours(self, kind: str, name: str, group_id: str) -> None:
         try:

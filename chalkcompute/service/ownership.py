@@ -29,6 +29,14 @@ def require_ours(obj: Manifest, group_id: str | None) -> None:
         return
     if group_id is not None and labels.is_owned_by(obj, group_id):
         return
+    if meta.get("deletionTimestamp"):
+        raise NotOwnedError(
+            f"{obj['kind']} `{meta['name']}` in namespace `{meta['namespace']}` is still being deleted",
+            kind=obj["kind"],
+            name=meta["name"],
+            namespace=meta["namespace"],
+            hint="wait until it is gone, and create the scaling group then",
+        )
     manager = found.get(labels.MANAGED_BY)
     if manager == labels.MANAGED_BY_CHALK and labels.GROUP_ID in found:
         raise NotOwnedError(

@@ -501,25 +501,6 @@ def test_an_old_replica_made_anew_is_not_taken_for_the_update() -> None:
     assert (verdict.cause, verdict.terminal) == (Cause.CRASH_LOOP, True)
 
 
-def test_replica_sets_tell_the_current_revision() -> None:
-    def replica_set(hash_: str, revision: str) -> dict[str, Any]:
-        return {
-            "metadata": {
-                "labels": {"pod-template-hash": hash_},
-                "annotations": {"deployment.kubernetes.io/revision": revision},
-                "ownerReferences": [{"uid": "d-uid"}],
-            }
-        }
-
-    crash = pod("crash")["metadata"]["labels"]["pod-template-hash"]
-    of_old = bad_update(replica_sets=[replica_set(crash, "1"), replica_set("old", "2")])
-    assert diagnose(of_old, NOW) is None
-    of_crash = bad_update(replica_sets=[replica_set(crash, "2"), replica_set("old", "1")])
-    verdict = diagnose(of_crash, NOW)
-    assert verdict is not None
-    assert verdict.cause is Cause.CRASH_LOOP
-
-
 def test_pods_that_go_and_pods_of_others_say_nothing() -> None:
     going = pod("crash")
     going["metadata"]["deletionTimestamp"] = "2026-11-23T11:29:00Z"
@@ -645,10 +626,16 @@ def operation(minutes: int) -> Operation:
     return Operation("deploy", "me@host:1", NOW + timedelta(minutes=minutes))
 
 
+def test_a_deployment_that_was_deleted_by_hand() -> None:
+    verdict = diagnose(a_live(record=a_record(), deployment=None), NOW)
+    assert verdict is not None
+    assert (verdict.cause, verdict.terminal) == (Cause.INTERRUPTED, True)
+    assert "is gone" in verdict.message
+
+
 def test_a_deploy_that_was_interrupted() -> None:
     for record, deployment in (
         (a_record(operation=operation(-1)), None),
-        (a_record(), None),
         (a_record(revision=3, operation=operation(-1)), a_deployment(revision=2, ready=1)),
     ):
         verdict = diagnose(a_live(record=record, deployment=deployment), NOW)

@@ -14,6 +14,7 @@ from chalkcompute.types import Status
 from tests.unit.manifests.manifests_builders import (
     ACCEPTED,
     NOW,
+    a_condition,
     a_deployment,
     a_live,
     a_record,
@@ -143,17 +144,23 @@ def test_a_deleted_group() -> None:
     assert info.web_url == record.web_url
 
 
+def test_what_ran_once_is_not_said_to_never_have_started() -> None:
+    rolled_out = a_condition("Progressing", "True", "NewReplicaSetAvailable")
+    once = observe(a_live(deployment=a_deployment(ready=0, conditions=(rolled_out,))), NOW)
+    assert once.status is Status.RUNNING
+    never = observe(a_live(deployment=a_deployment(ready=0)), NOW)
+    assert (never.status, never.status_message) == (Status.PENDING, "no replica is ready yet")
+
+
+def test_switched_off_by_hand() -> None:
+    info = observe(a_live(deployment=a_deployment(replicas=0, updated=0, ready=0)), NOW)
+    assert info.status is Status.PENDING
+    assert "scaled to 0 by someone else" in str(info.status_message)
+
+
 def test_rollout_of_recorded_pods() -> None:
     deployment = in_group(excerpt("deployment-complete"))
     pods = [in_group(found) for found in excerpt("pods-complete")]
     progress = rollout(a_live(TWO, deployment=deployment, pods=pods))
     assert (progress.desired, progress.running, progress.ready, progress.old_ready) == (2, 2, 2, 0)
     assert progress.complete
-
-
-def test_recorded_replica_sets_tell_the_current_revision() -> None:
-    deployment = in_group(excerpt("deployment-updated"))
-    pods = [in_group(found) for found in excerpt("pods-complete")]
-    live = a_live(TWO, deployment=deployment, pods=pods, replica_sets=excerpt("replicasets-updated"))
-    progress = rollout(live)
-    assert (progress.running, progress.ready, progress.old_ready) == (0, 0, 2)

@@ -14,7 +14,7 @@ from chalkcompute.service.scope import World
 from chalkcompute.settings import Settings
 
 if TYPE_CHECKING:
-    from tests.unit.service.conftest import ApiCluster, FailingCluster
+    from tests.unit.service.conftest import ApiCluster, Clock, FailingCluster
 
     Reconnect = Callable[..., tuple[ChalkClient, FailingCluster]]
 
@@ -168,6 +168,34 @@ def test_what_is_made_late_is_waited_for(
 
     with pytest.raises(ConflictError, match="Pod/web-late"):
         client.delete_scaling_group("web", timeout=3, on_progress=on_progress)
+
+
+def test_history_keeps_the_newest_of_a_name(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec, clock: Clock
+) -> None:
+    client.create_scaling_group(replace(spec, name="other"))
+    client.delete_scaling_group("other")
+    ids = []
+    for _ in range(22):
+        clock.seconds += 10
+        ids.append(client.create_scaling_group(spec).info.id)
+        client.delete_scaling_group("web")
+    found = client.list_scaling_groups(include_deleted=True).scaling_groups
+    assert sorted(info.id for info in found if info.name == "web") == sorted(ids[2:])
+    assert [info.name for info in found if info.name != "web"] == ["other"]
+
+
+def test_what_is_still_being_deleted_is_named_as_such(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    client.create_scaling_group(spec)
+    obj = cluster.api.get("Service", "web", "default")
+    obj["metadata"]["finalizers"] = ["example.com/slow"]
+    cluster.api.update(obj, manager="x")
+    with pytest.raises(ConflictError):
+        client.delete_scaling_group("web", timeout=1)
+    with pytest.raises(NotOwnedError, match=r"Service `web` .* is still being deleted"):
+        client.create_scaling_group(spec)
 
 
 def test_a_group_that_never_was(client: ChalkClient) -> None:
