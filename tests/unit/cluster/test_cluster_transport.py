@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 
 from chalkcompute.cluster.kubeconfig import Connection
 from chalkcompute.cluster.rest import RestCluster
@@ -145,7 +146,6 @@ def test_bodies_travel_as_json(server: Server, transport: OfficialTransport) -> 
         {"kind": "DeleteOptions"},
     ]
     assert server.asked[1][1] == "/k8s/clusters/c-1/x?force=true"
-    assert server.asked[1][2]["Content-Type"] == "application/apply-patch+yaml"
 
 
 def test_reads_survive_a_broken_connection_and_a_busy_server(
@@ -271,6 +271,17 @@ def test_the_servers_clock(server: Server, transport: OfficialTransport, seconds
     assert (transport.ahead != timedelta()) is noticed
     if noticed:
         assert abs(transport.ahead.total_seconds() - seconds) < 10
+
+
+def test_an_apply_patch_is_utf8(server: Server, transport: OfficialTransport) -> None:
+    value = {"data": {"greeting": "h\u00e9 \U0001f600 \\\x7f \x85 \u2028 \uffff"}}
+    server.script = [says(200, {}), says(200, {})]
+    transport.send(Request("PATCH", "/x", body=value, content_type="application/apply-patch+yaml"))
+    transport.send(Request("PATCH", "/x", body=value, content_type="application/merge-patch+json"))
+    (_, _, headers, applied), (_, _, _, merged) = server.asked
+    assert headers["Content-Type"] == "application/apply-patch+yaml; charset=utf-8"
+    assert "\U0001f600" in applied.decode()
+    assert json.loads(applied) == json.loads(merged) == yaml.safe_load(applied.decode()) == value
 
 
 def test_an_absent_server_is_named_with_a_way_out(tmp_path: Path) -> None:
