@@ -210,6 +210,12 @@ def _connection(config: Kubeconfig, context: Context) -> Connection:
             f"the context `{context.name}` of {_listed(config.files)} names a cluster without a server",
             hint="correct the kubeconfig, or choose another context with `--context`",
         )
+    if context.absent_user is not None:
+        raise ConnectionConfigError(
+            f"the context `{context.name}` of {_listed(config.files)} names a user that is not there: "
+            f"`{context.absent_user}`",
+            hint="correct the kubeconfig, or choose another context with `--context`",
+        )
     return Connection(
         server=context.server,
         context=context.name,

@@ -7,7 +7,7 @@ first to set a value wins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -42,12 +42,17 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One context: its name, the server it points at, its namespace or None."""
+    """One context: its name, the server it points at, its namespace or None.
+
+    Attributes:
+        absent_user: The user that it names and the files do not have, or None.
+    """
 
     name: str
     server: str | None
     namespace: str | None
     proxy_url: str | None = None
+    absent_user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,27 +79,33 @@ def read_kubeconfig(paths: Sequence[Path]) -> Kubeconfig:
     documents = [(path, document) for path in paths if (document := _load(path)) is not None]
     clusters: dict[str, dict[str, Any]] = {}
     contexts: dict[str, dict[str, Any]] = {}
+    users: set[str] = set()
     current: str | None = None
     for path, document in documents:
         for name, cluster in _entries(path, document, "clusters", "cluster"):
             clusters.setdefault(name, cluster)
         for name, context in _entries(path, document, "contexts", "context"):
             contexts.setdefault(name, context)
+        users.update(name for name, _ in _entries(path, document, "users", "user"))
         current = current or _text(document.get("current-context"))
     return Kubeconfig(
         files=tuple(path for path, _ in documents),
-        contexts={name: _context(name, entry, clusters) for name, entry in contexts.items()},
+        contexts={name: _context(name, entry, clusters, users) for name, entry in contexts.items()},
         current=current,
     )
 
 
-def _context(name: str, entry: Mapping[str, Any], clusters: Mapping[str, dict[str, Any]]) -> Context:
+def _context(
+    name: str, entry: Mapping[str, Any], clusters: Mapping[str, dict[str, Any]], users: Collection[str]
+) -> Context:
     cluster = clusters.get(str(entry.get("cluster")), {})
+    user = _text(entry.get("user"))
     return Context(
         name=name,
         server=_text(cluster.get("server")),
         namespace=_text(entry.get("namespace")),
         proxy_url=_text(cluster.get("proxy-url")),
+        absent_user=user if user not in users else None,
     )
 
 

@@ -7,6 +7,7 @@ discovery. The import is delayed to the first request, it takes 0.2 s.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import ipaddress
 import json
@@ -14,7 +15,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -304,11 +305,12 @@ def _connect(connection: Connection) -> Any:
         if connection.source == "in-cluster":
             config.load_incluster_config(client_configuration=configuration)
         else:
-            config.load_kube_config(
-                config_file=os.pathsep.join(str(path) for path in connection.files),
-                context=connection.context_name,
-                client_configuration=configuration,
-            )
+            with _errors_logged_are_raised():
+                config.load_kube_config(
+                    config_file=os.pathsep.join(str(path) for path in connection.files),
+                    context=connection.context_name,
+                    client_configuration=configuration,
+                )
     except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
         raise ConnectionConfigError(
             f"the kubeconfig context `{connection.context}` cannot be used: {_plain(str(error))}",
@@ -319,6 +321,30 @@ def _connect(connection: Connection) -> Any:
     if connection.proxy_url is None and _is_loopback(configuration.host):
         configuration.proxy = None  # as Go does, whatever HTTPS_PROXY says
     return dynamic.DynamicClient(client.ApiClient(configuration), discoverer=_no_discovery)
+
+
+@contextlib.contextmanager
+def _errors_logged_are_raised() -> Iterator[None]:
+    """A credential plugin that fails is only logged by the client, which then goes on without a credential.
+
+    Raises:
+        ValueError: An error was logged; its text.
+    """
+    said: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    handler = Keep(logging.ERROR)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+    if said:
+        raise ValueError(f"{said[0]} (of its credential plugin)")
 
 
 def _official(module: str) -> Any:

@@ -308,6 +308,28 @@ def test_a_context_that_cannot_be_loaded(tmp_path: Path, server: Server) -> None
         OfficialTransport(broken).send(GET)
 
 
+@pytest.mark.parametrize(
+    ("plugin", "said"),
+    [("no-such-plugin", "no-such-plugin"), ("false", "exec: process returned 1")],
+)
+def test_a_credential_plugin_that_fails_is_named(
+    tmp_path: Path, server: Server, capfd: pytest.CaptureFixture[str], plugin: str, said: str
+) -> None:
+    made = kubeconfig(tmp_path / "config", server.url)
+    body = json.loads(made.files[0].read_text())
+    execution = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": plugin,
+        "interactiveMode": "Never",
+    }
+    body["users"][0]["user"] = {"exec": execution}
+    made.files[0].write_text(json.dumps(body))
+    with pytest.raises(ConnectionConfigError, match=said):
+        OfficialTransport(made).send(GET)
+    assert server.asked == []
+    assert capfd.readouterr().err == ""
+
+
 def test_bodies_are_never_logged(
     server: Server, transport: OfficialTransport, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -37,6 +37,7 @@ def kubeconfig(path: Path, *contexts: str, current: str | None = None, namespace
                 **({"current-context": current} if current else {}),
                 "clusters": [{"name": "c", "cluster": {"server": f"https://{path.parent.name}-{path.name}"}}],
                 "contexts": [{"name": name, "context": inner} for name in contexts],
+                "users": [{"name": "u", "user": {}}],
             }
         )
     )
@@ -191,6 +192,17 @@ def test_a_context_without_a_server(load: Load, tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text("current-context: a\ncontexts: [{name: a, context: {cluster: lost}}]\n")
     with pytest.raises(ConnectionConfigError, match="without a server"):
+        choose_connection(load())
+
+
+def test_a_context_without_its_user(load: Load, tmp_path: Path) -> None:
+    path = tmp_path / "home/.kube/config"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "current-context: a\ncontexts: [{name: a, context: {cluster: c, user: lost}}]\n"
+        "clusters: [{name: c, cluster: {server: https://c.test}}]\n"
+    )
+    with pytest.raises(ConnectionConfigError, match="user that is not there: `lost`"):
         choose_connection(load())
 
 
