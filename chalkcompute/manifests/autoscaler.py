@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from chalkcompute.manifests import labels
-from chalkcompute.manifests.deployment import PORT_NAME
 from chalkcompute.manifests.placement import Placement
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.types import Manifest
@@ -45,7 +44,7 @@ def interceptor_route(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
         "kind": "InterceptorRoute",
         "metadata": placement.metadata(spec.name, group=spec.name, tags=spec.tags),
         "spec": {
-            "target": {"service": labels.vip_name(spec.name), "portName": PORT_NAME},
+            "target": {"service": labels.vip_name(spec.name), "portName": placement.ports.name(spec.port)},
             "rules": [{"hosts": [placement.host(spec.name)]}],
             "scalingMetric": {"concurrency": {"targetValue": _CONCURRENCY}},
             "timeouts": {"readiness": _COLD_START},

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from chalkcompute.errors import ChalkError, SpecError
 from chalkcompute.manifests import labels
-from chalkcompute.manifests.placement import Gateway
+from chalkcompute.manifests.placement import Gateway, PortHistory
 from chalkcompute.manifests.times import parse_time
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.types import Manifest, rfc3339
@@ -24,6 +24,7 @@ __all__ = [
     "read_body",
     "read_gateway",
     "read_identity",
+    "read_ports",
     "reading",
     "required_time",
     "written_at",
@@ -188,6 +189,15 @@ def required_time(text: str) -> datetime:
     if moment is None:
         raise ValueError("a time is missing")
     return moment
+
+
+def read_ports(data: Mapping[str, Any]) -> PortHistory:
+    """How a port has changed, inside `reading`."""
+    found = [data.get(name) for name in ("first", "previous")]
+    for port in found:
+        if port is not None and (isinstance(port, bool) or not isinstance(port, int)):
+            raise TypeError("one of its `ports` is no number")
+    return PortHistory(*found)
 
 
 def read_gateway(data: Mapping[str, Any]) -> Gateway:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.literals import literal
-from chalkcompute.manifests.placement import Placement, Profile
+from chalkcompute.manifests.placement import PORT_NAME, Placement, Profile
 from chalkcompute.spec import Gpu, ScalingGroupSpec
 from chalkcompute.spec.images import tag_moves
 from chalkcompute.spec.probes import ReadinessProbe
 from chalkcompute.types import Manifest
 
-__all__ = ["CONTAINER", "PORT_NAME", "deployment"]
+__all__ = ["CONTAINER", "deployment"]
 
 CONTAINER = "app"
-PORT_NAME = "http"
 
 _DRAIN_SECONDS = 5  # endpoints are withdrawn asynchronously; a SIGTERM at once would race them
 _STOP_SECONDS = 30  # what a process has after SIGTERM, Kubernetes' own default

@@ -81,6 +81,33 @@ class Owner:
         return {"apiVersion": "v1", "kind": "ConfigMap", "name": self.name, "uid": self.uid}
 
 
+PORT_NAME = "http"
+"""Name of the port of a container, and of a Service's first port."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortHistory:
+    """How the port of a group has changed, so that replicas of both revisions are in reach while it does.
+
+    Attributes:
+        first: The port before the first change; None if it never changed.
+        previous: The port of the revision before, if that was another one.
+    """
+
+    first: int | None = None
+    previous: int | None = None
+
+    def name(self, port: int) -> str:
+        """What a port is called in the Services; one keeps its name, or endpoints would be lost."""
+        return PORT_NAME if self.first in (None, port) else f"{PORT_NAME}-{port}"
+
+    def then(self, port: int, following: int) -> PortHistory:
+        """The history of a revision on `following` after one on `port`."""
+        if port == following:
+            return PortHistory(self.first)
+        return PortHistory(self.first if self.first is not None else port, port)
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where one revision of one group goes.
@@ -93,6 +120,7 @@ class Placement:
         gateway: Where its route attaches.
         owner: Its record, or None when rendering offline.
         profile: What differs between clusters.
+        ports: How the group's port has changed.
     """
 
     namespace: str
@@ -102,6 +130,7 @@ class Placement:
     gateway: Gateway
     owner: Owner | None = None
     profile: Profile = field(default_factory=Profile)
+    ports: PortHistory = field(default_factory=PortHistory)
 
     def host(self, name: str) -> str:
         """`<environment>-<name>.<domain>`.

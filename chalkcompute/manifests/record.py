@@ -23,11 +23,12 @@ from chalkcompute.manifests.codec import (
     read_body,
     read_gateway,
     read_identity,
+    read_ports,
     reading,
     required_time,
     written_at,
 )
-from chalkcompute.manifests.placement import Gateway, Owner, Placement, Profile
+from chalkcompute.manifests.placement import Gateway, Owner, Placement, PortHistory, Profile
 from chalkcompute.manifests.times import parse_time
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.types import Manifest, Verdict, rfc3339
@@ -82,6 +83,7 @@ class Record:
         resource_version: `metadata.resourceVersion`, None before it exists.
         removed_at: `metadata.deletionTimestamp`: since then the cluster removes what it owns (UTC).
         written_at: When the API server last took it from us, which every deploy that writes does (UTC).
+        ports: How its port has changed.
         failure: The verdict that the last wait for this revision ended with, None if it did not fail. It is
             an annotation, for readers that do not look at the pods (`list`); the next deploy takes it away.
     """
@@ -101,6 +103,7 @@ class Record:
     resource_version: str | None = None
     removed_at: datetime | None = None
     written_at: datetime | None = None
+    ports: PortHistory = field(default_factory=PortHistory)
     failure: Verdict | None = None
 
     @property
@@ -123,6 +126,7 @@ class Record:
             gateway=self.gateway,
             owner=self.owner,
             profile=profile or Profile(),
+            ports=self.ports,
         )
 
     def to_manifest(self) -> Manifest:
@@ -136,6 +140,7 @@ class Record:
             "updated_at": rfc3339(self.updated_at),
             "gateway": dataclasses.asdict(self.gateway),
             "web_url": self.web_url,
+            "ports": dataclasses.asdict(self.ports),
             "operation": operation
             and {"kind": operation.kind, "holder": operation.holder, "deadline": rfc3339(operation.deadline)},
         }
@@ -170,6 +175,7 @@ class Record:
                 resource_version=metadata.get("resourceVersion"),
                 removed_at=parse_time(metadata.get("deletionTimestamp")),
                 written_at=written_at(metadata),
+                ports=read_ports(body.get("ports") or {}),
                 failure=_failure(metadata.get("annotations") or {}),
             )
 

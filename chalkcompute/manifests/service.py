@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from chalkcompute.manifests import labels
-from chalkcompute.manifests.deployment import PORT_NAME
-from chalkcompute.manifests.placement import Placement
+from chalkcompute.manifests.placement import PORT_NAME, Placement
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.types import Manifest
 
@@ -27,10 +26,22 @@ def vip_service(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
 
 def _spec(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
     # Some gateways and meshes route to pods by the Service's port: it has to be the replicas' port.
+    ports, history = [spec.port], placement.ports
+    if history.previous is not None:
+        ports.append(history.previous)  # until every gateway has seen that the route points to the new one
     return {
         "type": "ClusterIP",
         "selector": labels.selector(placement.group_id),
-        "ports": [{"name": PORT_NAME, "port": spec.port, "targetPort": spec.port, "protocol": "TCP"}],
+        "ports": [
+            {
+                "name": history.name(port),
+                "port": port,
+                # Once it has changed there may be replicas on different ports: the name finds each one's own.
+                "targetPort": port if history.first is None else PORT_NAME,
+                "protocol": "TCP",
+            }
+            for port in ports
+        ],
     }
 
 

@@ -35,6 +35,8 @@ from chalkcompute.types import Action, DeployResult, Manifest, OnProgress, Statu
 __all__ = ["create_group"]
 
 _ATTEMPTS = 3
+_PORT_SECONDS = 1.0
+"""Until the cluster has endpoints for a Service's new port, and the gateway has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,7 @@ class _Deploy:
             updated_at=now,
             spec=self.spec,
             gateway=gateway,
+            ports=found.ports.then(found.spec.port, self.spec.port),
         )
         return _Plan(Action.UPDATED, record, found.revision, changes)
 
@@ -225,6 +228,8 @@ class _Deploy:
         say = partial(self.reporter.say, "applying")
         replicas.run(self.cluster, record.namespace, record.name, steps, self.world, say)
         for manifest in manifests:
+            if manifest["kind"] == "HTTPRoute" and record.ports.previous is not None:
+                self.world.sleep(_PORT_SECONDS)
             self._apply(manifest)
         self._prune(manifests, record)
         if plan.action is Action.UNCHANGED and drifted:

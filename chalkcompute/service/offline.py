@@ -6,7 +6,7 @@ import uuid
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.manifests import render
-from chalkcompute.manifests.placement import Gateway, Placement
+from chalkcompute.manifests.placement import Gateway, Placement, PortHistory
 from chalkcompute.service import preflight, records
 from chalkcompute.service.discovery import discover
 from chalkcompute.service.scope import Scope
@@ -57,6 +57,7 @@ def render_online(cluster: Cluster, scope: Scope, spec: ScalingGroupSpec) -> tup
         gateway=place.gateway,
         owner=None,
         profile=scope.profile,
+        ports=record.ports.then(record.spec.port, spec.port) if record is not None else PortHistory(),
     )
     return render(spec, placement)
 

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from chalkcompute.manifests.live import LiveGroup
-from chalkcompute.manifests.placement import Gateway, Owner, Placement
+from chalkcompute.manifests.placement import Gateway, Owner, Placement, PortHistory
 from chalkcompute.manifests.record import Record
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.spec.probes import ReadinessProbe
@@ -207,6 +207,7 @@ def placements(draw: st.DrawFn) -> Placement:
         environment=draw(st.from_regex(r"[a-z0-9]{1,8}", fullmatch=True)),
         revision=draw(st.integers(1, 10**6)),
         owner=draw(st.sampled_from([None, Owner("chalk-sg-x", "u")])),
+        ports=draw(st.sampled_from([PortHistory(), PortHistory(first=7), PortHistory(first=7, previous=9)])),
         gateway=a_gateway(
             request_timeout=draw(st.booleans()),
             scheme=draw(st.sampled_from(["http", "https"])),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chalkcompute.errors import ChalkError, SpecError
 from chalkcompute.manifests import labels
-from chalkcompute.manifests.placement import Owner
+from chalkcompute.manifests.placement import Owner, PortHistory
 from chalkcompute.manifests.record import (
     Operation,
     Record,
@@ -103,6 +103,21 @@ def test_an_operation_ends_by_itself() -> None:
     operation = Operation("deploy", "me@host:1", NOW)
     assert operation.is_over(NOW)
     assert not operation.is_over(NOW - timedelta(seconds=1))
+
+
+def test_a_port_that_changes_keeps_what_is_in_use() -> None:
+    history = PortHistory()
+    assert history.name(8000) == "http"
+    history = history.then(8000, 8000)
+    assert history == PortHistory()
+    changed = history.then(8000, 9000)
+    assert (changed.name(8000), changed.name(9000), changed.previous) == ("http", "http-9000", 8000)
+    kept = changed.then(9000, 9000)
+    assert (kept.name(9000), kept.previous) == ("http-9000", None)
+    back = kept.then(9000, 8000)
+    assert (back.name(8000), back.name(9000), back.previous) == ("http", "http-9000", 9000)
+    record = a_record(ports=back)
+    assert Record.from_manifest(record.to_manifest()) == record
 
 
 def test_a_revision_round_trips() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from chalkcompute.errors import SpecError
 from chalkcompute.manifests import render
 from chalkcompute.manifests.literals import literal
-from chalkcompute.manifests.placement import Placement
+from chalkcompute.manifests.placement import Placement, PortHistory
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.spec.probes import ReadinessProbe
 from chalkcompute.types import Manifest
@@ -71,6 +71,8 @@ GOLDEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "no-drain": ({"shutdown_delay_seconds": 0}, {}),
     "plain-gateway": ({}, {"gateway": a_gateway(request_timeout=False, scheme="http", port=8080)}),
     "offline": ({}, {"owner": None}),
+    "port-changed": ({"min_replicas": 0}, {"ports": PortHistory().then(8000, 8080)}),
+    "port-changed-before": ({}, {"ports": PortHistory(first=8000)}),
 }
 
 

@@ -91,6 +91,29 @@ def test_another_spec_is_a_new_revision(
     assert "ConfigMap/chalk-sg-web-r2" in cluster.everything()
 
 
+def test_another_port_leaves_the_old_one_in_reach(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    def ports() -> list[tuple[str, int, int | str]]:
+        service = cluster.seen("Service", "web")
+        assert service is not None
+        return [(p["name"], p["port"], p["targetPort"]) for p in service["spec"]["ports"]]
+
+    client.create_scaling_group(spec)
+    assert ports() == [("http", spec.port, spec.port)]
+    moved = replace(spec, port=9000)
+    client.create_scaling_group(moved)
+    both = [("http-9000", 9000, "http"), ("http", spec.port, "http")]
+    assert sorted(ports()) == sorted(both)
+    assert client.create_scaling_group(moved).action is Action.UNCHANGED
+    assert sorted(ports()) == sorted(both)
+    route = cluster.seen("HTTPRoute", "web")
+    assert route is not None
+    assert route["spec"]["rules"][0]["backendRefs"][0]["port"] == 9000
+    client.create_scaling_group(replace(moved, image="nginx:2"))
+    assert ports() == [("http-9000", 9000, "http")]
+
+
 def test_only_the_newest_twenty_revisions_are_kept(
     client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
 ) -> None:
