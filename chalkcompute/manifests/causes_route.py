@@ -128,7 +128,8 @@ def _gateway_verdict(found: Manifest | Unasked | None, gateway: Gateway) -> Verd
 
 
 def _no_route(live: LiveGroup, now: datetime) -> Verdict | None:
-    if live.seconds_for(live.record.updated_at, now) < _REFUSED_SECONDS:
+    # The record of a deploy that is done says that none is under way: then the route was there, and is gone.
+    if live.record.operation and live.seconds_for(live.record.updated_at, now) < _REFUSED_SECONDS:
         return None
     return Verdict(
         cause=Cause.ROUTE_NOT_ACCEPTED,

@@ -113,6 +113,8 @@ def _message(
 
 
 def _state_message(status: Status, live: LiveGroup, progress: Rollout) -> str | None:
+    if status is Status.RUNNING and progress.complete and not route_accepted(live):
+        return "waiting for the gateway to accept the route"
     if status is Status.RUNNING:
         older = f"; {progress.old_ready} of an earlier revision" if progress.old_ready else ""
         return f"{progress.ready} of {progress.desired} replicas are ready{older}"

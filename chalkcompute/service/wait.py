@@ -32,7 +32,7 @@ from chalkcompute.service import revisions
 from chalkcompute.service.progress import Reporter
 from chalkcompute.service.read import find_record, pods_of, snapshot
 from chalkcompute.service.scope import Scope, World
-from chalkcompute.types import Manifest, OnProgress, ScalingGroupInfo, Status, Verdict
+from chalkcompute.types import Cause, Manifest, OnProgress, ScalingGroupInfo, Status, Verdict
 
 __all__ = ["Deployed", "Until", "wait_group"]
 
@@ -164,11 +164,12 @@ def _failed(info: ScalingGroupInfo, verdict: Verdict) -> DeployFailedError:
 
 def _timed_out(info: ScalingGroupInfo, until: Until, timeout: float) -> WaitTimeoutError:
     verdict = info.verdict
-    counts = f"{info.ready_replicas} of {info.desired_replicas} replicas ready"
-    why = verdict.message if verdict is not None else info.status_message
+    why = verdict.message if verdict is not None else info.status_message or ""
+    for warning in info.warnings:  # what is worth saying anyway is not the reason
+        why = why.replace(f"; {warning}", "")
     return WaitTimeoutError(
-        f"scaling group `{info.name}` is not {until} after {timeout:g} s ({info.status.value}, {counts})"
-        + (f": {why}" if why else ""),
+        f"scaling group `{info.name}` is not {until} after {timeout:g} s: it is {info.status.value}"
+        + (f", {why}" if why else ""),
         verdict=verdict,
         info=info,
         hint=verdict.next
@@ -229,6 +230,8 @@ def _phase(live: LiveGroup, info: ScalingGroupInfo) -> tuple[str, str]:
         return "starting", said or f"{now.ready} of {now.desired} replicas ready{older}"
     if waiting:
         return "pulling", said or f"pulling `{info.image}`"
+    if info.verdict is not None and info.verdict.cause is Cause.UNSCHEDULABLE:
+        return "scheduling", f"{said}; waiting for one that can"
     return "scheduling", said or "waiting for a replica to start"
 
 

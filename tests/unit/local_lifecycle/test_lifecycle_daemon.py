@@ -112,6 +112,17 @@ def test_down_leaves_nothing_and_up_goes_on(state: Path) -> None:
     assert second.notices == ()
 
 
+def test_no_time_to_start_leaves_no_daemon(state: Path) -> None:
+    folder = StateFolder(state)
+    folder.daemon_log.parent.mkdir(parents=True, exist_ok=True)
+    folder.daemon_log.write_text("of an earlier run\n")
+    with pytest.raises(LocalClusterError, match="not ready within 0 s and was stopped") as caught:
+        lifecycle.up(state, timeout=0)
+    assert "of an earlier run" not in caught.value.message
+    # Where a daemon still runs, another one cannot take the folder.
+    assert lifecycle.up(state).running
+
+
 def test_killed_and_up_again(state: Path) -> None:
     first = lifecycle.up(state)
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept"}}

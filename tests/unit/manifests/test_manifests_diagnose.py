@@ -605,7 +605,8 @@ def test_a_route_that_is_missing_is_an_unfinished_deploy() -> None:
     verdict = diagnose(live, NOW)
     assert verdict is not None
     assert (verdict.cause, verdict.terminal) == (Cause.ROUTE_NOT_ACCEPTED, True)
-    assert diagnose(live, live.record.updated_at + timedelta(seconds=5)) is None
+    under_way = replace(live, record=replace(live.record, operation=operation(60)))
+    assert diagnose(under_way, live.record.updated_at + timedelta(seconds=5)) is None
 
 
 def test_keda_that_does_not_answer() -> None:
