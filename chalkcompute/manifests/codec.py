@@ -6,8 +6,9 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from chalkcompute.errors import ChalkError, SpecError
 from chalkcompute.manifests import labels
@@ -36,43 +37,27 @@ BODY_BYTES_MAX = 256 * 1024  # a ConfigMap holds 1 MiB; far below it every list 
 _HISTORY_BYTES_MAX = 512 * 1024
 
 
-class Remembered(Protocol):
-    """What every kind of record says of its group."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What a record, a revision and a tombstone all say.
 
-    @property
-    def id(self) -> str:
-        """UUID of the group."""
-        ...
+    Attributes:
+        id: UUID of this incarnation of the group.
+        name: Name of the group.
+        environment: Environment id.
+        namespace: Kubernetes namespace.
+        revision: Revision number, from 1: of a record the current one, of a tombstone the last.
+        spec: What was asked for in it.
+        created_at: When the group was created, or the revision deployed (UTC).
+    """
 
-    @property
-    def name(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def environment(self) -> str:
-        """Environment id."""
-        ...
-
-    @property
-    def namespace(self) -> str:
-        """Kubernetes namespace."""
-        ...
-
-    @property
-    def revision(self) -> int:
-        """Revision number, from 1."""
-        ...
-
-    @property
-    def spec(self) -> ScalingGroupSpec:
-        """What was asked for in it."""
-        ...
-
-    @property
-    def created_at(self) -> datetime:
-        """When it was created (UTC)."""
-        ...
+    id: str
+    name: str
+    environment: str
+    namespace: str
+    revision: int
+    spec: ScalingGroupSpec
+    created_at: datetime
 
 
 def compact_json(value: object) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.codec import (
+    Remembered,
     compact_json,
     config_map,
     fitting,
@@ -30,7 +31,6 @@ from chalkcompute.manifests.codec import (
 )
 from chalkcompute.manifests.placement import Gateway, Owner, Placement, PortHistory, Profile
 from chalkcompute.manifests.times import parse_time
-from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.types import Manifest, Verdict, rfc3339
 
 __all__ = [
@@ -64,18 +64,11 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Remembered):
     """The record of one group: ConfigMap `chalk-sg-<name>`.
 
     Attributes:
-        id: UUID of this incarnation.
-        name: Name of the group.
-        environment: Environment id.
-        namespace: Kubernetes namespace.
-        revision: Current revision, from 1.
-        spec: What was asked for in it.
         gateway: Where the route attaches.
-        created_at: When the group was created (UTC).
         updated_at: When it was last changed (UTC).
         state: `active`, or `deleting` from the moment a delete has begun.
         operation: Who is working on it, or None.
@@ -88,14 +81,7 @@ class Record:
             an annotation, for readers that do not look at the pods (`list`); the next deploy takes it away.
     """
 
-    id: str
-    name: str
-    environment: str
-    namespace: str
-    revision: int
-    spec: ScalingGroupSpec
     gateway: Gateway
-    created_at: datetime
     updated_at: datetime
     state: Literal["active", "deleting"] = "active"
     operation: Operation | None = None
@@ -181,17 +167,10 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Revision:
+class Revision(Remembered):
     """One revision: ConfigMap `labels.revision_name(name, revision)`, immutable, owned by the record.
 
     Attributes:
-        id: UUID of the group.
-        name: Its name.
-        environment: Environment id.
-        namespace: Kubernetes namespace.
-        revision: Its number, from 1.
-        spec: The whole spec.
-        created_at: When it was deployed (UTC).
         created_by: `user@host`.
         changes: Names of the spec fields that differ from the revision before.
         owner: The record.
@@ -199,13 +178,6 @@ class Revision:
         post_mortem: The verdict on a failed one, JSON-shaped.
     """
 
-    id: str
-    name: str
-    environment: str
-    namespace: str
-    revision: int
-    spec: ScalingGroupSpec
-    created_at: datetime
     created_by: str = ""
     changes: tuple[str, ...] = ()
     owner: Owner | None = None
@@ -257,30 +229,16 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tombstone:
+class Tombstone(Remembered):
     """What is left of a deleted group: ConfigMap `chalk-sg-hist-<id>`, immutable, owned by nobody.
 
     Attributes:
-        id: UUID of the group.
-        name: Its name.
-        environment: Environment id.
-        namespace: Kubernetes namespace.
-        revision: Its last revision.
-        spec: The spec of that.
-        created_at: When the group was created (UTC).
         updated_at: When it was last changed (UTC).
         deleted_at: When its delete began (UTC).
         web_url: Its address while it lived.
         history: Earlier revisions, newest last, JSON-shaped.
     """
 
-    id: str
-    name: str
-    environment: str
-    namespace: str
-    revision: int
-    spec: ScalingGroupSpec
-    created_at: datetime
     updated_at: datetime
     deleted_at: datetime
     web_url: str | None = None
