@@ -20,6 +20,7 @@ from chalkcompute.errors import (
     NotFoundError,
     NotOwnedError,
     ObjectNotFoundError,
+    SpecError,
 )
 from chalkcompute.manifests import labels
 from chalkcompute.service.scope import World
@@ -135,6 +136,15 @@ def test_what_a_gateway_class_supports_is_no_reason_for_a_revision(
     route = cluster.seen("HTTPRoute", "web")
     assert route is not None
     assert route["spec"]["rules"][0]["timeouts"] == {"request": "0s"}
+
+
+def test_what_no_record_can_hold_is_refused_before_anything_is_asked(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    large = replace(spec, env={f"V{n}": "x" * 30_000 for n in range(10)})
+    with pytest.raises(SpecError, match="a record holds"):
+        client.create_scaling_group(large)
+    assert not [call for call in cluster.calls if call[0] not in ("get", "list")]
 
 
 def test_an_update_can_be_refused(client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec) -> None:
