@@ -112,7 +112,7 @@ class _Deploy:
         found = records.by_name(self.cluster, self.scope.namespace, self.spec.name)
         self._refuse(found, update=update)
         plan = self._plan(found)
-        self._begun(plan.record).to_manifest()  # what no record can hold is refused before the server is asked
+        self._begun(plan.record).to_manifest()  # refuses what no record can hold
         manifests = self._render(plan.record)
         live = self._live(manifests, plan.record.id, found.spec.mode if found is not None else None)
         self.reporter.say("applying", "checking with a dry run")
