@@ -18,6 +18,7 @@ __all__ = ["ReadinessProbe"]
 _FIELD = "readiness_probe"
 _SECONDS_MAX = 3600
 _FAILURES_MAX = 1000
+_PATH_RULE = 'write the path of a GET request, such as `"/health"`; the port is the group\'s own'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +143,7 @@ class ReadinessProbe:
 
 
 def _check_path(path: object) -> None:
-    text = check_text(_FIELD, path, what="the path of the readiness probe")
+    text = check_text(_FIELD, path, what="the path of the readiness probe", number=lambda _: _PATH_RULE)
     if not text.startswith("/"):
         raise SpecError(
             f"the path {quoted(text)} of the readiness probe does not start with `/`",
