@@ -191,23 +191,22 @@ def _merge(flag: str, into: dict[str, str], pairs: Sequence[tuple[str, str]]) ->
 
 def _dotenv(path: Path) -> dict[str, str]:
     """Variables of a dotenv file, taken literally: no `${…}` is expanded."""
-    from dotenv.parser import parse_stream
+    import io
 
-    values: dict[str, str] = {}
+    from dotenv import dotenv_values
+
+    from chalkcompute.spec.parse import bad_dotenv_line
+
     try:
-        with path.open(encoding="utf-8") as stream:
-            bindings = list(parse_stream(stream))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise click.UsageError(f"`--env-from-file`: cannot read `{path}`: {error}") from error
-    for binding in bindings:
-        if binding.error or (binding.key is not None and binding.value is None):
-            # The text may be a secret, so only its place is named.
-            raise click.UsageError(
-                f"`--env-from-file`: `{path}` line {binding.original.line} is not `KEY=VALUE`"
-            )
-        if binding.key is not None and binding.value is not None:
-            values[binding.key] = binding.value
-    return values
+    line = bad_dotenv_line(text, valueless=True)
+    if line is not None:
+        # The text may be a secret, so only its place is named.
+        raise click.UsageError(f"`--env-from-file`: `{path}` line {line} is not `KEY=VALUE`")
+    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _entrypoint(joined: str | None, tail: tuple[str, ...] | None) -> tuple[str, ...] | None:

@@ -125,10 +125,11 @@ def test_a_line_of_an_env_file_that_is_no_variable_is_named_but_not_shown(
     invoke: Invoke, tmp_path: Path
 ) -> None:
     env_file = tmp_path / "vars"
-    env_file.write_text("A=1\ntop-secret-token\n")
-    result = invoke(*CREATE, f"--env-from-file={env_file}", code=2)
-    assert "line 2" in result.stderr
-    assert "top-secret" not in result.stderr
+    for text in ("A=1\n\n\ntop-secret-token\n", "A=1\n\n\ntop-secret token\nB=2"):
+        env_file.write_text(text)
+        result = invoke(*CREATE, f"--env-from-file={env_file}", code=2)
+        assert f"`{env_file}` line 4 is not" in result.stderr
+        assert "top-secret" not in result.stderr
 
 
 def test_again_is_unchanged_and_a_change_names_its_fields(invoke: Invoke, client: MemoryClient) -> None:
