@@ -14,13 +14,13 @@ from chalkcompute.errors import (
     CapabilityError,
     ConfigError,
     ForbiddenError,
-    NotFoundError,
     ObjectNotFoundError,
 )
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.placement import Gateway
 from chalkcompute.manifests.pods import condition
 from chalkcompute.service import records
+from chalkcompute.service.namespaces import read_namespace
 from chalkcompute.service.scope import Scope
 from chalkcompute.service.selectors import selector_matches
 from chalkcompute.spec.names import validate_environment_id
@@ -95,7 +95,7 @@ def discover(cluster: Cluster, scope: Scope, group: str | None = None) -> Place:
         CapabilityError: No Gateway API, or no gateway that would do.
         ForbiddenError: The credential may not look, and the settings do not say it either.
     """
-    namespace = _read_namespace(cluster, scope.namespace)
+    namespace = read_namespace(cluster, scope.namespace)
     environment = _environment_of(scope, namespace)
     capabilities = cluster.capabilities()
     if not capabilities.serves(_GATEWAY_GROUP, "httproutes", "v1"):
@@ -118,23 +118,6 @@ def discover(cluster: Cluster, scope: Scope, group: str | None = None) -> Place:
     if named is not None:
         return _named_gateway(cluster, scope, environment, named, namespace, recorded)
     return _searched_gateway(cluster, scope, environment, namespace, recorded)
-
-
-def _read_namespace(cluster: Cluster, name: str) -> Manifest | None:
-    """The Namespace object, or None when the credential may not read it.
-
-    Raises:
-        NotFoundError: It does not exist.
-    """
-    try:
-        return cluster.get("Namespace", name)
-    except ObjectNotFoundError as error:
-        raise NotFoundError(
-            f"namespace `{name}` does not exist on `{cluster.server}`",
-            hint=f"`kubectl create namespace {name}`, or choose another one with `--namespace`",
-        ) from error
-    except ForbiddenError:
-        return None  # namespaces are cluster-scoped; a namespaced role may deploy all the same
 
 
 def _environment_of(scope: Scope, namespace: Manifest | None) -> str:
