@@ -116,6 +116,15 @@ def test_the_commands_there_are() -> None:
     assert set(local.commands) == {"up", "down", "status", "logs", "reset", "kubeconfig"}
 
 
+def test_environment_variables_are_spelled_as_the_option_is() -> None:
+    """What click makes of a parameter's name is what one makes of the option: `--all` is `…_ALL`."""
+    for path, command in COMMANDS.items():
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and parameter.allow_from_autoenv and not parameter.envvar:
+                long = [name for name in parameter.opts if name.startswith("--")]
+                assert f"--{parameter.name}".replace("_", "-") in long, f"{path} {parameter.opts}"
+
+
 @pytest.mark.parametrize("path", COMMANDS)
 def test_every_command_and_option_has_help(path: str) -> None:
     command = COMMANDS[path]
