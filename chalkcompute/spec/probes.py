@@ -78,7 +78,19 @@ class ReadinessProbe:
         timeout_seconds: int = 2,
         failure_threshold: int = 3,
     ) -> ReadinessProbe:
-        """Ready while `GET path` on the group's port answers 200 to 399."""
+        """Ready while `GET path` on the group's port answers 200 to 399.
+
+        Kubernetes: `containers[].readinessProbe.httpGet`.
+
+        Args:
+            path: Path and query, starting with `/`.
+            period_seconds: Seconds between two probes, 1 to 3600.
+            timeout_seconds: Seconds after which a probe has failed, 1 to 3600.
+            failure_threshold: Failures in a row that take a ready replica out of service, 1 to 1000.
+
+        Raises:
+            SpecError: A value that cannot be; its `field` is `readiness_probe`.
+        """
         return cls(
             kind="http",
             path=path,
@@ -91,7 +103,18 @@ class ReadinessProbe:
     def tcp(
         cls, *, period_seconds: int = 5, timeout_seconds: int = 2, failure_threshold: int = 3
     ) -> ReadinessProbe:
-        """Ready while the group's port accepts connections."""
+        """Ready while the group's port accepts connections.
+
+        Kubernetes: `containers[].readinessProbe.tcpSocket`.
+
+        Args:
+            period_seconds: Seconds between two probes, 1 to 3600.
+            timeout_seconds: Seconds after which a probe has failed, 1 to 3600.
+            failure_threshold: Failures in a row that take a ready replica out of service, 1 to 1000.
+
+        Raises:
+            SpecError: A value that cannot be; its `field` is `readiness_probe`.
+        """
         return cls(
             kind="tcp",
             period_seconds=period_seconds,
@@ -108,7 +131,19 @@ class ReadinessProbe:
         timeout_seconds: int = 2,
         failure_threshold: int = 3,
     ) -> ReadinessProbe:
-        """Ready while `grpc.health.v1.Health/Check` of that service answers SERVING."""
+        """Ready while `grpc.health.v1.Health/Check` of that service answers SERVING.
+
+        Kubernetes: `containers[].readinessProbe.grpc`.
+
+        Args:
+            service: Name of the service; "" asks for the server as a whole.
+            period_seconds: Seconds between two probes, 1 to 3600.
+            timeout_seconds: Seconds after which a probe has failed, 1 to 3600.
+            failure_threshold: Failures in a row that take a ready replica out of service, 1 to 1000.
+
+        Raises:
+            SpecError: A value that cannot be; its `field` is `readiness_probe`.
+        """
         return cls(
             kind="grpc",
             service=service,
