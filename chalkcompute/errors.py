@@ -86,7 +86,8 @@ class ChalkError(Exception):
     @hint.setter
     def hint(self, hint: str | None) -> None:
         if self._hint is not None:
-            self.__notes__ = [note for note in self.__notes__ if note != _note(self._hint)]
+            kept = [note for note in getattr(self, "__notes__", ()) if note != _note(self._hint)]
+            self.__notes__ = kept
         self._hint = hint
         if hint is not None:
             self.add_note(_note(hint))
