@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_cli.text import printable, verdict_evidence
+from chalk_cli.text import flag_of, printable, verdict_evidence, with_flags
 from chalkcompute.errors import ChalkError, DeployFailedError, SpecError, WaitTimeoutError
 
 if TYPE_CHECKING:
@@ -67,19 +67,10 @@ def _message(error: Exception) -> str:
         return error.format_message()
     message = str(getattr(error, "message", error))
     if isinstance(error, SpecError):
-        flag = FLAGS.get(error.field, f"--{error.field.replace('_', '-')}")
-        if flag not in message:
+        flag, message = flag_of(error.field), with_flags(message, error.field)
+        if f"`{flag}`" not in message:
             return f"{flag}: {message}"
     return message
-
-
-FLAGS = {
-    "target_cpu_utilization_percentage": "--target-cpu",
-    "scaling_interval_seconds": "--scaling-interval",
-    "shutdown_delay_seconds": "--shutdown-delay",
-    "readiness_probe": "--readiness-path",
-}
-"""Fields of the spec whose flag is not the field's own name."""
 
 
 def _hint(error: Exception, context: CliContext) -> str | None:
@@ -90,7 +81,7 @@ def _hint(error: Exception, context: CliContext) -> str | None:
     hint = getattr(error, "hint", None)
     if hint is None and isinstance(error, (DeployFailedError, WaitTimeoutError)) and error.verdict:
         hint = error.verdict.next
-    return hint
+    return with_flags(hint) if hint is not None and isinstance(error, SpecError) else hint
 
 
 def _as_json(error: Exception, context: CliContext) -> dict[str, Any]:
@@ -122,7 +113,7 @@ def _show(error: Exception, context: CliContext) -> None:
             click.echo(f"  {line}", err=True)
     if isinstance(error, (DeployFailedError, WaitTimeoutError)):
         for warning in error.info.warnings:
-            click.echo(f"warning: {printable(warning)}", err=True)
+            click.echo(f"warning: {printable(with_flags(warning))}", err=True)
     if context.verbose:
         cause = error.__cause__
         while cause is not None:

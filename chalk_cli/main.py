@@ -83,7 +83,7 @@ class RootGroup(LazyGroup):
 
 def wants_json(arguments: Sequence[str], environ: Mapping[str, str]) -> bool:
     """Whether the output format is JSON, found without parsing, since parsing itself may be what fails."""
-    found = environ.get("CHALK_OUTPUT", "")
+    found = next(filter(None, map(environ.get, _output_variables(arguments))), "")
     words = iter(arguments)
     for word in words:
         if word == "--":
@@ -98,6 +98,38 @@ def wants_json(arguments: Sequence[str], environ: Mapping[str, str]) -> bool:
             if is_output and set(flags) <= set("qv"):
                 found = rest.removeprefix("=") or next(words, "")
     return found == "json"
+
+
+def _output_variables(arguments: Sequence[str]) -> list[str]:
+    """The environment variables that `-o` of the command has, in the order that click looks at them."""
+    command, path = _command_of(arguments)
+    output = next((param for param in command.params if param.name == "output"), None) if command else None
+    if output is None:
+        return ["CHALK_OUTPUT"]
+    shared = [output.envvar] if isinstance(output.envvar, str) else []
+    return [*shared, "_".join(["CHALK", *path, "OUTPUT"]).upper().replace("-", "_")]
+
+
+def _command_of(arguments: Sequence[str]) -> tuple[click.Command | None, list[str]]:
+    """The command that is going to be run, and the names that lead to it; None if there is none such."""
+    options = [param for param in cli.params if isinstance(param, click.Option) and not param.is_flag]
+    takes_value = {spelled for option in options for spelled in option.opts}
+    group: click.Group = cli
+    path: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word.startswith("-"):
+            if word in takes_value or (word[-1:] == "n" and set(word[1:-1]) <= set("qv")):
+                next(words, None)
+            continue
+        command = group.get_command(click.Context(group), word)
+        if command is None:
+            break
+        path.append(command.name or word)
+        if not isinstance(command, click.Group):
+            return command, path
+        group = command
+    return None, path
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

@@ -21,7 +21,9 @@ __all__ = [
     "output_options",
     "root_options",
     "talk_options",
+    "talk_write_options",
     "verb_options",
+    "write_options",
 ]
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -53,8 +55,13 @@ def _set_flag(ctx: click.Context, param: click.Parameter, value: bool | None) ->
         setattr(ctx.ensure_object(CliContext), param.name, True)
 
 
-def _talk_options(command: F, *, from_environment: bool) -> F:
-    flags = (("-v", "--verbose", "Say more about what happens."), ("-q", "--quiet", "Errors only."))
+_QUIET = "Errors only."
+_QUIET_WRITE = "Errors only; data only with `-o`."
+_QUIET_ROOT = "Errors only; commands that change something print data only with `-o`."
+
+
+def _talk_options(command: F, *, from_environment: bool = False, quiet: str = _QUIET) -> F:
+    flags = (("-v", "--verbose", "Say more about what happens."), ("-q", "--quiet", quiet))
     for short, long, text in flags:
         command = click.option(
             short,
@@ -88,17 +95,28 @@ def _cluster_options(command: F, *, from_environment: bool) -> F:
 
 def root_options(command: F) -> F:
     """The global options on `chalk` itself; only here do they read the environment, so that a flag wins."""
-    return _cluster_options(_talk_options(command, from_environment=True), from_environment=True)
+    talk = _talk_options(command, from_environment=True, quiet=_QUIET_ROOT)
+    return _cluster_options(talk, from_environment=True)
 
 
 def verb_options(command: F) -> F:
     """The global options after the verb, where people type them."""
-    return _cluster_options(_talk_options(command, from_environment=False), from_environment=False)
+    return _cluster_options(_talk_options(command), from_environment=False)
+
+
+def write_options(command: F) -> F:
+    """As `verb_options`, after a verb that changes something: its table is talk, which `-q` leaves out."""
+    return _cluster_options(_talk_options(command, quiet=_QUIET_WRITE), from_environment=False)
 
 
 def talk_options(command: F) -> F:
     """`-q` and `-v` after a verb that needs no cluster to be chosen."""
-    return _talk_options(command, from_environment=False)
+    return _talk_options(command)
+
+
+def talk_write_options(command: F) -> F:
+    """As `talk_options`, after a verb that changes something."""
+    return _talk_options(command, quiet=_QUIET_WRITE)
 
 
 def output_options(*formats: str, draws_tables: bool = True) -> Callable[[F], F]:
@@ -127,18 +145,24 @@ def output_options(*formats: str, draws_tables: bool = True) -> Callable[[F], F]
 
 def name_argument(command: F) -> F:
     """`[NAME]` and `--name`, which mean the same."""
-    command = click.option("--name", "name_option", metavar="NAME", help="Name of the scaling group.")(
-        command
-    )
+    command = click.option("--name", metavar="NAME", help="Name of the scaling group.")(command)
     return click.argument("name_positional", metavar="[NAME]", required=False)(command)
 
 
+def _is_typed(option: str) -> bool:
+    """Whether an option was given on the command line, which wins over what the environment says."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
 def one_name(positional: str | None, option: str | None) -> str | None:
-    """The name from either place.
+    """The name from either place; what was typed, if the other is of the environment.
 
     Raises:
         click.UsageError: If the two differ.
     """
+    if positional is not None and not _is_typed("name"):
+        return positional
     if positional is not None and option is not None and positional != option:
         raise click.UsageError(f"two names were given, `{positional}` and `--name={option}`; give one")
     return option if option is not None else positional
@@ -146,18 +170,23 @@ def one_name(positional: str | None, option: str | None) -> str | None:
 
 def id_option(command: F) -> F:
     """`--id`, instead of a name."""
-    return click.option("--id", "id_option", metavar="UUID", help="Id of the scaling group.")(command)
+    return click.option("--id", metavar="UUID", help="Id of the scaling group.")(command)
 
 
 def name_or_id(
     positional: str | None, option: str | None, group_id: str | None
 ) -> tuple[str | None, str | None]:
-    """The name, or the id.
+    """The name, or the id; what was typed, if the other is of the environment.
 
     Raises:
         click.UsageError: If neither or both were given.
     """
     name = one_name(positional, option)
+    named = positional is not None or _is_typed("name")
+    if named and not _is_typed("id"):
+        group_id = None
+    elif _is_typed("id") and not named:
+        name = None
     if name is None and group_id is None:
         raise click.UsageError("say which one: `--name=X`, one positional argument, or `--id`")
     if name is not None and group_id is not None:

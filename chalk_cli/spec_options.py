@@ -19,6 +19,8 @@ __all__ = ["DescribingCommand", "build_spec", "spec_options"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+REPLICAS_MAX = 2**31 - 1  # as the spec has it; here under the name of the flag that was given
+
 
 class DescribingCommand(click.Command):
     """A command that takes the replica's command line after `--`."""
@@ -123,7 +125,7 @@ def build_spec(ctx: click.Context, flags: dict[str, Any]) -> ScalingGroupSpec:
         click.UsageError: If flags contradict each other or the name is missing.
         chalkcompute.errors.SpecError: If a value cannot be.
     """
-    name = one_name(flags["name_positional"], flags["name_option"])
+    name = one_name(flags["name_positional"], flags["name"])
     if name is None:
         raise click.UsageError("a name is missing; give `--name=X` or one positional argument", ctx=ctx)
     low, high = _replica_range(flags)
@@ -159,7 +161,11 @@ def _replica_range(flags: dict[str, Any]) -> tuple[int, int]:
             )
         if fixed < 1:
             raise click.UsageError(f"`--replicas` must be 1 or more, not {fixed}")
+        if fixed > REPLICAS_MAX:
+            raise click.UsageError(f"`--replicas` must be at most {REPLICAS_MAX}, not {fixed}")
         return fixed, fixed
+    if high is None and low is not None and low > 1:
+        raise click.UsageError(f"`--min-replicas={low}` needs `--max-replicas` of {low} or more")
     return (1 if low is None else low), (1 if high is None else high)
 
 
@@ -191,23 +197,22 @@ def _merge(flag: str, into: dict[str, str], pairs: Sequence[tuple[str, str]]) ->
 
 def _dotenv(path: Path) -> dict[str, str]:
     """Variables of a dotenv file, taken literally: no `${…}` is expanded."""
-    from dotenv.parser import parse_stream
+    import io
 
-    values: dict[str, str] = {}
+    from dotenv import dotenv_values
+
+    from chalkcompute.spec.parse import bad_dotenv_line
+
     try:
-        with path.open(encoding="utf-8") as stream:
-            bindings = list(parse_stream(stream))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise click.UsageError(f"`--env-from-file`: cannot read `{path}`: {error}") from error
-    for binding in bindings:
-        if binding.error or (binding.key is not None and binding.value is None):
-            # The text may be a secret, so only its place is named.
-            raise click.UsageError(
-                f"`--env-from-file`: `{path}` line {binding.original.line} is not `KEY=VALUE`"
-            )
-        if binding.key is not None and binding.value is not None:
-            values[binding.key] = binding.value
-    return values
+    line = bad_dotenv_line(text, valueless=True)
+    if line is not None:
+        # The text may be a secret, so only its place is named.
+        raise click.UsageError(f"`--env-from-file`: `{path}` line {line} is not `KEY=VALUE`")
+    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _entrypoint(joined: str | None, tail: tuple[str, ...] | None) -> tuple[str, ...] | None:

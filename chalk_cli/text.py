@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from chalkcompute.types import Evidence, Verdict
 
-__all__ = ["printable", "verdict_evidence"]
+__all__ = ["FLAGS", "flag_of", "printable", "verdict_evidence", "with_flags"]
+
+FLAGS = {
+    "target_cpu_utilization_percentage": "--target-cpu",
+    "scaling_interval_seconds": "--scaling-interval",
+    "shutdown_delay_seconds": "--shutdown-delay",
+    "readiness_probe": "--readiness-path",
+    "min_replicas": "--min-replicas",
+    "max_replicas": "--max-replicas",
+}
+"""Fields of the spec whose name nobody uses for anything else, and their flags."""
 
 # C0 but for tab and newline, DEL, C1: log lines and events are written by strangers' containers, and an
 # escape sequence in them must not reach the terminal.
@@ -18,6 +28,23 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def printable(text: str) -> str:
     r"""The text with control characters spelled out (`\x1b`); a carriage return becomes nothing."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text.replace("\r", ""))
+
+
+def flag_of(field: str) -> str:
+    """The flag of a field of the spec."""
+    return FLAGS.get(field, f"--{field.replace('_', '-')}")
+
+
+def with_flags(text: str, field: str | None = None) -> str:
+    """The text with flags for the fields of the spec that it names in backticks.
+
+    Args:
+        text: What the SDK says.
+        field: The field that it is about: replaced once, since a value may be the same word.
+    """
+    for name, flag in FLAGS.items():
+        text = text.replace(f"`{name}`", f"`{flag}`")
+    return text.replace(f"`{field}`", f"`{flag_of(field)}`", 1) if field is not None else text
 
 
 def verdict_evidence(verdict: Verdict) -> list[str]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from chalkcompute.errors import ChalkError, ConfigError, NotFoundError, SpecError
+from chalkcompute.errors import ChalkError, NotFoundError
 from chalkcompute.types import (
     DeleteResult,
     DeployResult,
@@ -108,6 +108,10 @@ class ChalkClient:
         Args:
             include_deleted: Also those in history, with status `Deleted`.
             tags: Only groups that carry all of these tags.
+
+        Raises:
+            NotFoundError: The namespace does not exist.
+            SpecError: Tags that no label may have.
         """
         from chalkcompute.service.read import list_groups
 
@@ -124,12 +128,13 @@ class ChalkClient:
             id: Its id instead; finds a deleted group too.
 
         Raises:
-            NotFoundError: There is none.
+            NotFoundError: There is none, or the namespace does not exist.
             SpecError: Not exactly one of `name` and `id` is given.
         """
+        from chalkcompute.service.arguments import require_one
         from chalkcompute.service.read import get_group, get_group_by_id
 
-        _exactly_one(name, id)
+        require_one(name, id)
         if id is not None:
             return get_group_by_id(self._cluster(), self._scope(), id, world=self._world())
         return get_group(self._cluster(), self._scope(), name or "", world=self._world())
@@ -156,13 +161,15 @@ class ChalkClient:
             CapabilityError: The cluster lacks what the spec needs.
             InvalidObjectError: The API server refuses an object; nothing was changed.
             DeployFailedError: Quota or policy would refuse the pods; nothing was changed.
+            SpecError: `spec` is no `ScalingGroupSpec`.
         """
+        from chalkcompute.service.arguments import require_spec
         from chalkcompute.service.create import create_group
 
         return create_group(
             self._cluster(),
             self._scope(),
-            spec,
+            require_spec(spec),
             update=update,
             dry_run=dry_run,
             on_progress=on_progress,
@@ -194,9 +201,14 @@ class ChalkClient:
             NotFoundError: There is no such group, or someone deleted it meanwhile.
             DeployFailedError: A verdict says that it cannot get there by itself.
             WaitTimeoutError: Not in time; carries the verdict so far.
+            NotFoundError: There is no such group.
+            SpecError: `until` is none of these.
         """
+        from chalkcompute.service.arguments import require_name, require_until
         from chalkcompute.service.wait import Deployed, wait_group
 
+        require_name(name)
+        require_until(until)
         return wait_group(
             self._cluster(),
             self._scope(),
@@ -231,9 +243,10 @@ class ChalkClient:
             SpecError: Not exactly one of `name` and `id` is given.
             ConflictError: Objects are left when time is up; the message lists them.
         """
+        from chalkcompute.service.arguments import require_one
         from chalkcompute.service.delete import delete_group
 
-        _exactly_one(name, id)
+        require_one(name, id)
         return delete_group(
             self._cluster(),
             self._scope(),
@@ -249,10 +262,18 @@ class ChalkClient:
 
         Asks the cluster for environment and gateway, unless the settings name both and the domain:
         then it works without a cluster.
+
+        Args:
+            spec: What the group should be.
+
+        Raises:
+            CapabilityError: The cluster that was asked lacks what the spec needs.
+            SpecError: `spec` is no `ScalingGroupSpec`, or name and environment are too long together.
         """
+        from chalkcompute.service.arguments import require_spec
         from chalkcompute.service.offline import render_offline, render_online
 
-        scope = self._scope()
+        spec, scope = require_spec(spec), self._scope()
         return render_offline(scope, spec) or render_online(self._cluster(), scope, spec)
 
     def call(
@@ -260,6 +281,7 @@ class ChalkClient:
         name: str,
         path: str = "/",
         *,
+        id: str | None = None,  # noqa: A002
         method: str = "POST",
         json: Any = None,
         data: Mapping[str, Any] | None = None,
@@ -269,13 +291,12 @@ class ChalkClient:
         timeout: float = 30.0,
         cold_start_timeout: float = 300.0,
     ) -> httpx.Response:
-        """One HTTP request through the group's route.
-
-        Tried again only while the gateway itself has no replica to send it to.
+        """One HTTP request through the group's route; tried again only while the gateway has no replica.
 
         Args:
             name: The group's name.
             path: Path below its URL.
+            id: The id that the group must have: not one of the same name that was made later.
             method: HTTP method.
             json: Body as JSON; at most one of `json`, `data`, `content`.
             data: Form fields.
@@ -286,12 +307,14 @@ class ChalkClient:
             cold_start_timeout: Seconds to go on trying; 0 tries once.
 
         Raises:
-            NotFoundError: There is no such group.
+            NotFoundError: There is no such group, or it has another id.
             UnreachableError: No connection, or no answer in time.
             SpecError: More than one body.
         """
+        from chalkcompute.service.arguments import require_name
         from chalkcompute.service.call import Call, send_call
         from chalkcompute.service.read import find_record
+        from chalkcompute.settings import read_ca_file
 
         call = Call(
             path=path,
@@ -304,7 +327,7 @@ class ChalkClient:
             timeout=timeout,
             cold_start_timeout=cold_start_timeout,
         )
-        record = find_record(self._cluster(), self._namespace(), name)
+        record = find_record(self._cluster(), self._namespace(), require_name(name), group_id=id)
         if record.web_url is None:
             raise NotFoundError(f"scaling group `{name}` has no URL")
         ca_file = self._settings().ca_file
@@ -312,7 +335,7 @@ class ChalkClient:
         return send_call(
             record.web_url,
             call,
-            ca_pem=_read_pem(ca_file) if ca_file is not None else self._way_in(record.gateway).authority,
+            ca_pem=read_ca_file(ca_file) if ca_file else self._way_in(record.gateway).authority,
             addresses=lambda: self._way_in(record.gateway).addresses,
             sleep=world.sleep,
             monotonic=world.monotonic,
@@ -363,11 +386,10 @@ class ChalkClient:
         from chalkcompute.service.scope import Scope
 
         settings = self._settings()
-        offline = None not in (settings.environment, settings.gateway, settings.gateway_domain)
         try:
             namespace = self._namespace()
         except ChalkError:
-            if not offline:
+            if None in (settings.environment, settings.gateway, settings.gateway_domain):
                 raise
             namespace = "default"  # `render_manifests` needs no cluster then
         return Scope(
@@ -386,15 +408,3 @@ class ChalkClient:
 
             self._made_world = World(now=lambda: datetime.now(UTC) + self._ahead())
         return self._made_world
-
-
-def _exactly_one(name: str | None, group_id: str | None) -> None:
-    if (name is None) == (group_id is None):
-        raise SpecError("exactly one of `name` and `id` must be given", field="name")
-
-
-def _read_pem(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read CHALK_CA_FILE `{path}`: {error}") from error

@@ -27,10 +27,10 @@ Exit codes are the contract of the command line (`docs/reference/errors.md`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from chalkcompute.types import ScalingGroupInfo, Verdict
 
@@ -62,9 +62,11 @@ __all__ = [
 class ChalkError(Exception):
     """Base of every error raised on purpose.
 
+    `str()` is the message alone; a traceback shows the hint below it, as a note (PEP 678). Errors can be
+    pickled and copied, so that they come back whole from another process.
+
     Attributes:
         message: What is wrong and where, one sentence, no trailing period.
-        hint: What to do next, or None.
         exit_code: The process exit code of the command line for this error.
     """
 
@@ -73,7 +75,40 @@ class ChalkError(Exception):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self._hint: str | None = None
         self.hint = hint
+
+    @property
+    def hint(self) -> str | None:
+        """What to do next, or None; may be set later, by whoever knows better."""
+        return self._hint
+
+    @hint.setter
+    def hint(self, hint: str | None) -> None:
+        if self._hint is not None:
+            kept = [note for note in getattr(self, "__notes__", ()) if note != _note(self._hint)]
+            self.__notes__ = kept
+        self._hint = hint
+        if hint is not None:
+            self.add_note(_note(hint))
+
+    def __reduce__(self) -> tuple[Callable[..., ChalkError], tuple[Any, ...]]:
+        # The default calls the class with `args`, which lack the keywords that most of these demand.
+        state = dict(self.__dict__)
+        if "__notes__" in state:
+            state["__notes__"] = list(state["__notes__"])
+        return _made_again, (type(self), self.args, state)
+
+
+def _note(hint: str) -> str:
+    return f"hint: {hint}"
+
+
+def _made_again(kind: type[ChalkError], args: tuple[Any, ...], state: Mapping[str, Any]) -> ChalkError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class SpecError(ChalkError, ValueError):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets as _random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from chalkcompute.client import ChalkClient
-from chalkcompute.errors import ChalkError, NotFoundError, SpecError
+from chalkcompute.errors import (
+    ClusterError,
+    ConflictError,
+    DeployFailedError,
+    NotFoundError,
+    SpecError,
+    WaitTimeoutError,
+)
 from chalkcompute.types import OnProgress, ScalingGroupInfo, Status
 
 if TYPE_CHECKING:
@@ -24,26 +32,37 @@ class ScalingGroup:
 
     Constructing it checks the description and touches no network.
 
+    A handle is of one group, known by its id: since its first `deploy()`, or since `from_name` or `from_id`.
+    When somebody deletes that group and makes another of the same name, `call()`, `refresh()`,
+    `wait_ready()` and `delete()` leave the other one alone. `deploy()` of a handle with a description of its
+    own takes what is there, as `chalk scaling-group create` does.
+
     Args:
-        image: Image reference (`containers[0].image`).
+        image: Image reference (`containers[].image`).
         name: Name, a DNS label of at most 54 characters; else `sg-` and eight hexadecimal digits.
-        port: Port that the replicas listen on (`containerPort`), 1 to 65535.
-        min_replicas: Lower bound of the autoscaler; 0 scales to zero when idle (needs KEDA).
-        max_replicas: Upper bound; equal to `min_replicas` means a fixed count.
-        target_cpu_utilization_percentage: Average CPU use aimed at, percent of the request; the
-            cluster's default when None (HorizontalPodAutoscaler `averageUtilization`).
-        scaling_interval_seconds: At most one scaling step in so many seconds (`periodSeconds`).
-        shutdown_delay_seconds: Seconds that a replica goes on serving once it is to be removed
-            (`preStop.sleep`).
-        cpu: Cores, `"2"` or `"500m"`: request and limit. None: request 100m, limit 1.
-        memory: Bytes, `"4Gi"`: request and limit. None: request 256Mi, limit 1Gi.
-        gpu: `"type:count"` or `"count"` (`nvidia.com/gpu`).
-        env: Environment variables.
+        port: Port that the replicas listen on, 1 to 65535; default 8080 (`containerPort`).
+        min_replicas: Fewest replicas, 0 or more; default 1. 0 scales to zero when idle and needs KEDA
+            (HorizontalPodAutoscaler `minReplicas`, ScaledObject `minReplicaCount`).
+        max_replicas: Most replicas, at least 1 and `min_replicas`; default 1. Equal to `min_replicas` it is a
+            fixed count (Deployment `spec.replicas`), else the autoscaler's `maxReplicas`, `maxReplicaCount`.
+        target_cpu_utilization_percentage: Average CPU use aimed at, 1 to 100 percent of the request; None
+            leaves it to the cluster, which aims at 80 (`metrics[].resource.target.averageUtilization`).
+        scaling_interval_seconds: At most one scaling step in that many seconds, 1 to 1800; None leaves it to
+            the cluster, whose autoscaler steps every 15 (`behavior.*.policies[].periodSeconds`).
+        shutdown_delay_seconds: Seconds that a replica goes on serving once it is to be removed, 0 to 3600;
+            None is 5 (`containers[].lifecycle.preStop.sleep.seconds`).
+        cpu: Cores, `"2"` or `"500m"`: request and limit (`resources.*.cpu`). None: request 100m, limit 1.
+        memory: Bytes with a unit, `"4Gi"`: request and limit (`resources.*.memory`). None: request 256Mi,
+            limit 1Gi.
+        gpu: `"type:count"` or `"count"`, 1 to 99; None is none (`resources.*."nvidia.com/gpu"`).
+        env: Environment variables, names to literal texts; None is none (`containers[].env`).
         secrets: Not supported yet.
         volumes: Not supported yet.
-        entrypoint: Command instead of the image's own (`command`).
-        tags: Labels `chalk.ai/tag-<key>` of every object.
-        readiness_probe: When a replica counts as ready; a TCP connect to `port` when None.
+        entrypoint: Command instead of the image's own, one item an argument; None keeps that
+            (`containers[].command`).
+        tags: Labels `chalk.ai/tag-<key>` of every object; None is none.
+        readiness_probe: When a replica counts as ready, and so gets requests; None is a TCP connect to `port`
+            every 5 seconds, of which three in a row may not fail (`containers[].readinessProbe`).
         client: Client to work through; a `ChalkClient()` of its own when None.
 
     Raises:
@@ -82,13 +101,7 @@ class ScalingGroup:
                 field="image",
                 hint="building an image from a description is not supported yet",
             )
-        if isinstance(entrypoint, str):
-            raise SpecError(
-                "`entrypoint` must be a list of strings, not one string",
-                field="entrypoint",
-                hint=f"for example {entrypoint.split()!r}",
-            )
-        self._client = client if client is not None else ChalkClient()
+        self._client = _chosen(client)
         self._spec: ScalingGroupSpec | None = ScalingGroupSpec(
             name=name if name is not None else f"sg-{_random.token_hex(4)}",
             image=image,
@@ -103,7 +116,7 @@ class ScalingGroup:
             gpu=gpu,
             env=env if env is not None else {},
             tags=tags if tags is not None else {},
-            entrypoint=tuple(entrypoint) if entrypoint is not None else None,
+            entrypoint=cast("tuple[str, ...] | None", entrypoint),  # the spec checks it, whatever it is
             readiness_probe=readiness_probe,
         )
         self._name = self._spec.name
@@ -113,20 +126,35 @@ class ScalingGroup:
     def from_name(cls, name: str, *, client: ChalkClient | None = None) -> ScalingGroup:
         """The existing group of that name, made here or on the command line.
 
+        Args:
+            name: Its name.
+            client: Client to work through; a `ChalkClient()` of its own when None.
+
+        Returns:
+            A handle of the group that has the name now. It keeps no description: `deploy()` deploys what is
+            recorded by then, other people's changes included.
+
         Raises:
-            NotFoundError: There is none.
+            NotFoundError: There is none, or the namespace does not exist.
         """
-        chosen = client if client is not None else ChalkClient()
+        chosen = _chosen(client)
         return cls._attached(chosen, chosen.get_scaling_group(name))
 
     @classmethod
     def from_id(cls, id: str, *, client: ChalkClient | None = None) -> ScalingGroup:  # noqa: A002
-        """The group of that id; also a deleted one, whose `deploy()` brings it back.
+        """The group of that id; also a deleted one, whose `deploy()` brings it back under a new id.
+
+        Args:
+            id: UUID of the group, as `info.id` has it.
+            client: Client to work through; a `ChalkClient()` of its own when None.
+
+        Returns:
+            A handle as of `from_name`. Of a deleted group it is good for `info`, `refresh()` and `deploy()`.
 
         Raises:
-            NotFoundError: There is none.
+            NotFoundError: There is none and was none, or the namespace does not exist.
         """
-        chosen = client if client is not None else ChalkClient()
+        chosen = _chosen(client)
         return cls._attached(chosen, chosen.get_scaling_group(id=id))
 
     @classmethod
@@ -145,7 +173,7 @@ class ScalingGroup:
 
     @property
     def id(self) -> str | None:
-        """UUID of this incarnation; None before `deploy()` and after `delete()`."""
+        """UUID of the group that this handle is of; None before `deploy()` and after `delete()`."""
         return self._info.id if self._info is not None else None
 
     @property
@@ -171,7 +199,9 @@ class ScalingGroup:
     def deploy(self, *, timeout: float = 300, on_progress: OnProgress | None = None) -> ScalingGroup:
         """Create the group or update it to this description, and wait until a replica runs.
 
-        On a handle of `from_name` or `from_id`, deploys again what is recorded.
+        With a description of its own (the constructor's), takes whatever group has the name by now. On a
+        handle of `from_name` or `from_id`, deploys again what is recorded with that group at this moment; a
+        deleted group is made again, if its name is free, and the handle is of the new one from then on.
 
         Args:
             timeout: Seconds to wait for `Running` or better.
@@ -184,9 +214,11 @@ class ScalingGroup:
             DeployFailedError: A verdict says that it cannot get there by itself.
             WaitTimeoutError: Not in time.
             ConflictError: Someone else is working on it, or on an object of its name, or has deployed another
-                revision meanwhile.
+                revision meanwhile; or it was deleted and its name belongs to another group now.
+            NotFoundError: It was deleted through this handle, or is deleted while we wait.
         """
-        result = self._client.create_scaling_group(self._description(), on_progress=on_progress)
+        spec, may_exist = (self._spec, True) if self._spec is not None else self._recorded()
+        result = self._client.create_scaling_group(spec, update=may_exist, on_progress=on_progress)
         self._info = result.info
         return self._wait("running", timeout, on_progress, deployed=result.info)
 
@@ -203,9 +235,12 @@ class ScalingGroup:
         Raises:
             DeployFailedError: A verdict says that it cannot get there by itself.
             WaitTimeoutError: Not in time.
-            NotFoundError: It is not deployed.
+            NotFoundError: It is not deployed, or was deleted, whoever has its name now.
         """
         self._deployed("wait_ready")
+        with contextlib.suppress(ClusterError):  # an API server that is away for a moment ends no wait
+            self.refresh()
+        self._deployed("wait_ready", alive=True)
         return self._wait("ready", timeout, on_progress)
 
     def call(
@@ -235,14 +270,15 @@ class ScalingGroup:
             cold_start_timeout: Seconds to go on trying; 0 tries once.
 
         Raises:
-            NotFoundError: It is not deployed.
+            NotFoundError: It is not deployed, or was deleted, whoever has its name now.
             UnreachableError: No connection, or no answer in time.
             SpecError: More than one body.
         """
-        self._deployed("call")
+        info = self._deployed("call", alive=True)
         return self._client.call(
             self._name,
             path,
+            id=info.id,
             method=method,
             json=json,
             data=data,
@@ -256,25 +292,33 @@ class ScalingGroup:
     def refresh(self) -> ScalingGroupInfo:
         """Ask the cluster how the group is.
 
+        Returns:
+            The group as it is now; with status `Deleted` when it was deleted, whoever has its name now.
+
         Raises:
-            NotFoundError: It does not exist.
+            NotFoundError: It is not deployed, or nothing is left that tells of it.
         """
-        self._info = self._client.get_scaling_group(self._name)
+        self._info = self._client.get_scaling_group(id=self._deployed("refresh").id)
         return self._info
 
     def delete(self, *, timeout: float = 120) -> None:
-        """Delete the group and wait until nothing of it is left; does nothing if it is not deployed.
+        """Delete the group and wait until nothing of it is left; its history stays.
+
+        Does nothing if it is not deployed or was deleted already. After an error it can be called again.
 
         Args:
-            timeout: Seconds to wait for the objects to go.
+            timeout: Seconds to wait for the objects to go; the cluster goes on by itself after.
+
+        Raises:
+            ConflictError: Someone else is working on it, or objects are left when time is up.
+            ForbiddenError: The credential may not delete it.
+            UnreachableError: The API server did not answer.
         """
         if self._info is None:
             return
-        group_id, self._info = self._info.id, None
-        try:
-            self._client.delete_scaling_group(id=group_id, timeout=timeout)
-        except NotFoundError:
-            return  # someone else was quicker: it is gone, which is what was asked for
+        with contextlib.suppress(NotFoundError):  # someone else was quicker: it is gone, as was asked for
+            self._client.delete_scaling_group(id=self._info.id, timeout=timeout)
+        self._info = None
 
     def __repr__(self) -> str:
         status = self._info.status.value if self._info is not None else "not deployed"
@@ -289,28 +333,71 @@ class ScalingGroup:
         deployed: ScalingGroupInfo | None = None,
     ) -> ScalingGroup:
         try:
-            self._info = self._client.wait_scaling_group(
+            seen = self._client.wait_scaling_group(
                 self._name, until=until, timeout=timeout, on_progress=on_progress, deployed=deployed
             )
-        except ChalkError as error:
-            self._info = getattr(error, "info", self._info)
-            raise
+        except (DeployFailedError, WaitTimeoutError) as error:
+            seen = error.info
+            if seen.id == self.id:
+                self._info = seen
+                raise
+        if seen.id != self.id:
+            raise NotFoundError(
+                f"{self._this} was deleted while we waited, and another one of that name was made",
+                hint=self._other,
+            )
+        self._info = seen
         return self
 
-    def _description(self) -> ScalingGroupSpec:
+    def _recorded(self) -> tuple[ScalingGroupSpec, bool]:
+        """What is recorded with the group now, and whether a group of that name may be there already."""
         from chalkcompute.spec import ScalingGroupSpec
 
-        if self._spec is None:
-            self._spec = ScalingGroupSpec.from_dict(dict(self._deployed("deploy").spec))
-        return self._spec
+        self._deployed("deploy")
+        info = self.refresh()  # at this moment, and not kept: other people deploy too
+        spec = ScalingGroupSpec.from_dict(dict(info.spec))
+        if info.status is not Status.DELETED:
+            return spec, True
+        with contextlib.suppress(NotFoundError):
+            other = self._client.get_scaling_group(self._name)
+            raise ConflictError(
+                f"{self._this} was deleted, and its name belongs to another one now, with id `{other.id}`",
+                hint=self._other,
+            )
+        return spec, False
 
-    def _deployed(self, verb: str) -> ScalingGroupInfo:
+    def _deployed(self, verb: str, *, alive: bool = False) -> ScalingGroupInfo:
         if self._info is None:
             raise NotFoundError(
                 f"scaling group `{self._name}` is not deployed, so `{verb}()` has nothing to work on",
                 hint="`deploy()` it first, or take an existing one with `ScalingGroup.from_name`",
             )
+        if alive and self._info.status is Status.DELETED:
+            raise NotFoundError(
+                f"{self._this} was deleted, so `{verb}()` has nothing to work on",
+                hint=f"{self._other}, or make it again with `deploy()`",
+            )
         return self._info
+
+    @property
+    def _this(self) -> str:
+        return f"the scaling group `{self._name}` with id `{self.id}`"
+
+    @property
+    def _other(self) -> str:
+        return f"take what has its name now with `ScalingGroup.from_name({self._name!r})`"
+
+
+def _chosen(client: object) -> ChalkClient:
+    if client is None:
+        return ChalkClient()
+    if isinstance(client, ChalkClient):
+        return client
+    raise SpecError(
+        f"`client` must be a ChalkClient, not {type(client).__name__}",
+        field="client",
+        hint="make one with `ChalkClient(context=…, namespace=…)`, or leave it out",
+    )
 
 
 def _not_yet(field: str, value: object) -> None:

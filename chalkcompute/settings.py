@@ -36,7 +36,7 @@ from chalkcompute.cluster.kubeconfig import Connection, Context, Kubeconfig, rea
 from chalkcompute.errors import ConfigError, ConnectionConfigError
 from chalkcompute.manifests.placement import Profile
 
-__all__ = ["Settings", "choose_connection", "load_settings"]
+__all__ = ["Settings", "choose_connection", "load_settings", "read_ca_file"]
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _NO_CLUSTER_HINT = (
@@ -111,8 +111,8 @@ def load_settings(
         service_account: Folder of the pod's credentials.
 
     Raises:
-        ConfigError: An env file that cannot be read, a gateway not of the form `namespace/name`, a port
-            that is none.
+        ConfigError: An env file that cannot be read or has a line that is no variable, a gateway not of the
+            form `namespace/name`, a port that is none.
     """
     real = os.environ if environ is None else environ
     values = {**_env_file(env_file or real.get("CHALK_ENV_FILE"), folder or Path()), **real}
@@ -267,6 +267,15 @@ def _env_file(named: str | Path | None, folder: Path) -> dict[str, str]:
 
     from dotenv import dotenv_values
 
+    from chalkcompute.spec.parse import bad_dotenv_line
+
+    line = bad_dotenv_line(text)
+    if line is not None:
+        # The text may be a secret, so only its place is named.
+        raise ConfigError(
+            f"the env file `{path}` line {line} is not `KEY=VALUE`",
+            hint="correct it, or name another file with `--env-file` or CHALK_ENV_FILE",
+        )
     return {key: value for key, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
 
 
@@ -305,6 +314,18 @@ def _port(text: str | None) -> int | None:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
         raise ConfigError(f"CHALK_GATEWAY_PORT `{text}` is no port", hint="a number from 1 to 65535")
     return int(text)
+
+
+def read_ca_file(path: Path) -> str:
+    """The PEM text of CHALK_CA_FILE.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read CHALK_CA_FILE `{path}`: {error}") from error
 
 
 def _profile(values: Mapping[str, str]) -> Profile:

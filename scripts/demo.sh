@@ -11,10 +11,17 @@ run() {
     eval "$1"
 }
 
-run 'chalk local up'
+# Whatever your own settings say, the demonstration stays on this machine and looks as it should. What chooses
+# the local cluster's folder, ports and sandbox is yours to say, here too.
+for variable in $(env | sed -n 's/^\(CHALK_[A-Za-z0-9_]*\)=.*/\1/p'); do
+    case $variable in
+        CHALK_LOCAL_HOME | CHALK_LOCAL_UP_*_PORT | CHALK_LOCAL_UP_SANDBOX) ;;
+        *) unset "$variable" ;;
+    esac
+done
+export CHALK_ENV_FILE=/dev/null # no .env either
 
-# Whatever cluster your own settings name, the demonstration stays on this machine.
-unset CHALK_CONTEXT CHALK_NAMESPACE CHALK_ENVIRONMENT CHALK_GATEWAY CHALK_GATEWAY_DOMAIN CHALK_OUTPUT
+run 'chalk local up'
 run 'export CHALK_KUBECONFIG="$(chalk local kubeconfig)"'
 
 run 'chalk scaling-group create --image=python:3.12 --name=hello --port=8000 --replicas=2 \

@@ -65,3 +65,48 @@ def test_an_environment_that_works_is_left_alone(tmp_path: Path) -> None:
     python.chmod(0o755)
     assert make_venv(tmp_path / "venv", "/nowhere/python3").returncode == 0
     assert python.read_text().startswith("#!/bin/sh")
+
+
+RECORD = """#!/bin/sh
+{ echo "$(basename "$0") $*"; env | grep '^CHALK_'; } >> "$LOG"
+[ "$*" != "local kubeconfig" ] || echo /the/kubeconfig
+"""
+
+
+def test_the_demonstration_is_not_disturbed_by_settings_of_your_own(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts" / "demo.sh"
+    script.write_text((ROOT / "scripts" / "demo.sh").read_text(encoding="utf-8"))
+    bin_folder = tmp_path / ".venv" / "bin"
+    bin_folder.mkdir(parents=True)
+    for name in ("chalk", "python"):
+        (bin_folder / name).write_text(RECORD)
+        (bin_folder / name).chmod(0o755)
+    mine = {"CHALK_LOCAL_HOME": "/my/home", "CHALK_LOCAL_UP_HTTPS_PORT": "9443"}
+    log = tmp_path / "log"
+    disturbing = (
+        "CHALK_GATEWAY_PORT CHALK_CA_FILE CHALK_QUIET CHALK_OUTPUT CHALK_CONTEXT CHALK_KUBECONFIG "
+        "CHALK_ENV_FILE CHALK_SCALING_GROUP_CREATE_TIMEOUT CHALK_LOCAL_UP_OUTPUT CHALK_TABLE_FORMAT"
+    )
+    done = subprocess.run(
+        ["sh", str(script)],
+        env={
+            "PATH": os.environ["PATH"],
+            "LOG": str(log),
+            **mine,
+            **dict.fromkeys(disturbing.split(), "1\n2=3"),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "chalk local down" in done.stdout
+    said = log.read_text().splitlines()
+    ran = [line for line in said if not line.startswith("CHALK_")]
+    assert ran[0] == "chalk local up"
+    assert ran[-1] == "python -"
+    seen = {line for line in said if line.startswith("CHALK_")}
+    assert seen == {f"{name}={value}" for name, value in mine.items()} | {
+        "CHALK_ENV_FILE=/dev/null",
+        "CHALK_KUBECONFIG=/the/kubeconfig",
+    }

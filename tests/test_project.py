@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.metadata
 import inspect
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -20,8 +22,11 @@ import chalkcompute.types
 from chalk_cli.commands.local import local
 from chalk_cli.commands.scaling_group import scaling_group
 from chalk_cli.main import cli
+from chalkcompute import ChalkClient, ReadinessProbe, ScalingGroup
 from chalkcompute.errors import ChalkError
-from chalkcompute.types import Cause, Status
+from chalkcompute.manifests import labels
+from chalkcompute.service.wait import Until
+from chalkcompute.types import Cause, ReplicaCounts, ScalingGroupInfo, Status
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -76,6 +81,33 @@ def test_the_old_name_of_the_client() -> None:
     assert not (ROOT / "chalk" / "__init__.py").exists(), "it would shadow another installed `chalk`"
 
 
+USERS_CALL = [
+    (kind, name)
+    for kind in (ChalkClient, ReadinessProbe, ScalingGroup)
+    for name, value in vars(kind).items()
+    if not name.startswith("_") and callable(getattr(kind, name)) and not isinstance(value, property)
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), USERS_CALL, ids=lambda value: getattr(value, "__name__", value))
+def test_what_users_call_says_what_each_argument_is(kind: type, name: str) -> None:
+    method = getattr(kind, name)
+    text = inspect.getdoc(method) or ""
+    taken = [parameter for parameter in inspect.signature(method).parameters if parameter != "self"]
+    if name in ("to_dict", "from_dict"):
+        return  # one mapping, which the summary is about
+    for parameter in taken:
+        assert re.search(rf"^ +{parameter}: \S", text, re.MULTILINE), f"{kind.__name__}.{name}: {parameter}"
+    assert not taken or "Raises:" in text or name == "over"
+
+
+@pytest.mark.parametrize("kind", [ChalkClient, ScalingGroup])
+def test_what_users_make_says_what_each_argument_is(kind: type) -> None:
+    text = inspect.getdoc(kind) or ""
+    for parameter in inspect.signature(kind).parameters:
+        assert re.search(rf"^ +{parameter}: \S", text, re.MULTILINE), f"{kind.__name__}: {parameter}"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=relative)
 def test_every_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
@@ -114,6 +146,15 @@ def test_the_commands_there_are() -> None:
         "manifests",
     ]
     assert set(local.commands) == {"up", "down", "status", "logs", "reset", "kubeconfig"}
+
+
+def test_environment_variables_are_spelled_as_the_option_is() -> None:
+    """What click makes of a parameter's name is what one makes of the option: `--all` is `…_ALL`."""
+    for path, command in COMMANDS.items():
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and parameter.allow_from_autoenv and not parameter.envvar:
+                long = [name for name in parameter.opts if name.startswith("--")]
+                assert f"--{parameter.name}".replace("_", "-") in long, f"{path} {parameter.opts}"
 
 
 @pytest.mark.parametrize("path", COMMANDS)
@@ -188,6 +229,36 @@ def test_the_exit_codes_in_the_error_page() -> None:
 def test_closed_lists_are_documented_whole(page: str, values: list[str]) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == [str(value) for value in values]
+
+
+def test_every_label_annotation_and_field_manager_is_documented() -> None:
+    page = (DOCS / "concepts" / "what-we-create.md").read_text(encoding="utf-8")
+    in_tables = set(re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE))
+    for name, value in vars(labels).items():
+        if name.isupper() and isinstance(value, str):
+            if name.startswith("TAG_"):
+                assert f"{value}<key>" in in_tables
+            elif "/" in value:
+                assert value in in_tables, name
+            else:
+                assert f"`{value}`" in page, name
+
+
+def test_the_fields_of_a_group_are_documented() -> None:
+    page = (DOCS / "reference" / "sdk.md").read_text(encoding="utf-8")
+    section = page.split("## ScalingGroupInfo")[1].split("\n## ")[0]
+    documented = re.findall(r"^\| `\.(\w+)` \|", section, re.MULTILINE)
+    assert documented == [field.name for field in dataclasses.fields(ScalingGroupInfo)]
+    properties = [name for name, value in vars(ScalingGroupInfo).items() if isinstance(value, property)]
+    assert [name for name in properties if f"`.{name}`" not in section] == []
+    for field in dataclasses.fields(ReplicaCounts):
+        assert f"`{field.name}`" in section
+
+
+def test_what_a_wait_can_be_for_is_documented() -> None:
+    page = (DOCS / "reference" / "sdk.md").read_text(encoding="utf-8")
+    section = page.split("`until`")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `\"(\w+)\"` \|", section, re.MULTILINE) == list(get_args(Until))
 
 
 def test_every_environment_variable_of_the_settings_is_documented() -> None:

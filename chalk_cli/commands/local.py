@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from chalk_cli.context import CliContext, pass_cli
-from chalk_cli.options import talk_options
+from chalk_cli.options import talk_options, talk_write_options
 from chalk_cli.params import Duration
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def local() -> None:
     show_default=True,
     help="How replicas are kept apart; auto takes the best that this machine allows.",
 )
-@click.option("--timeout", type=Duration(), default=60.0, show_default="1m", help="How long to wait for it.")
+@click.option("--timeout", type=Duration(), default=60.0, help="How long to wait for it.  [default: 1m]")
 @_output_option
-@talk_options
+@talk_write_options
 @pass_cli
 @click.pass_context
 def up_command(
@@ -97,7 +97,7 @@ def up_command(
     found = lifecycle.up(
         home, api_port=api_port, https_port=https_port, http_port=http_port, tier=sandbox, timeout=timeout
     )
-    _write_status(found, output)
+    _write_up(cli, found, output)
     for notice in found.notices:
         cli.talk(f"note: {notice}")
     cli.talk(
@@ -197,6 +197,11 @@ def _read(path: Path, *, follow: bool) -> Iterator[str]:
                 time.sleep(FOLLOW_INTERVAL)
 
 
+def _write_up(cli: CliContext, found: LocalStatus, output: str) -> None:
+    if output != "table" or not cli.quiet:
+        _write_status(found, output)
+
+
 def _write_status(found: LocalStatus, output: str) -> None:
     from chalk_cli.output import write_json, write_pairs, write_yaml
 
@@ -219,8 +224,15 @@ def _status_pairs(found: LocalStatus) -> list[tuple[str, str]]:
         ("Local cluster", f"running (pid {found.pid})"),
         ("API server", str(found.server)),
         ("Gateway", f"https://<environment>-<name>.{found.domain}:{found.https_port}"),
+        *_plain_http(found),
         ("Kubeconfig", str(found.kubeconfig)),
         ("State", str(found.state_dir)),
         ("Sandbox", str(found.tier)),
     ]
     return pairs + [("Limitation", limitation) for limitation in found.limitations]
+
+
+def _plain_http(found: LocalStatus) -> list[tuple[str, str]]:
+    if found.http_port is None:
+        return []
+    return [("Plain HTTP", f"http://<environment>-<name>.{found.domain}:{found.http_port}")]

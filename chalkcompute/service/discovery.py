@@ -11,13 +11,13 @@ from chalkcompute.errors import (
     ConfigError,
     ConflictError,
     ForbiddenError,
-    NotFoundError,
     ObjectNotFoundError,
 )
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.placement import Gateway
 from chalkcompute.service import records
 from chalkcompute.service.listeners import SET_GATEWAY, Listener, choose, described, listeners, wanted
+from chalkcompute.service.namespaces import read_namespace
 from chalkcompute.service.scope import Scope
 from chalkcompute.spec.names import validate_environment_id
 from chalkcompute.types import Manifest
@@ -59,7 +59,12 @@ def discover(cluster: Cluster, scope: Scope, group: str | None = None) -> Place:
         CapabilityError: No Gateway API, or no gateway that would do.
         ForbiddenError: The credential may not look, and the settings do not say it either.
     """
-    namespace = _read_namespace(cluster, scope.namespace)
+    namespace = read_namespace(cluster, scope.namespace)
+    if (namespace or {}).get("metadata", {}).get("deletionTimestamp"):
+        raise ConflictError(
+            f"namespace `{scope.namespace}` on `{cluster.server}` is being deleted",
+            hint="wait until it is gone and create it again, or choose another one with `--namespace`",
+        )
     environment = _environment_of(scope, namespace)
     capabilities = cluster.capabilities()
     if not capabilities.serves(_GATEWAY_GROUP, "httproutes", "v1"):
@@ -82,30 +87,6 @@ def discover(cluster: Cluster, scope: Scope, group: str | None = None) -> Place:
     if named is not None:
         return _named_gateway(cluster, scope, environment, named, namespace, recorded)
     return _searched_gateway(cluster, scope, environment, namespace, recorded)
-
-
-def _read_namespace(cluster: Cluster, name: str) -> Manifest | None:
-    """The Namespace object, or None when the credential may not read it.
-
-    Raises:
-        NotFoundError: It does not exist.
-        ConflictError: It is being deleted.
-    """
-    try:
-        found = cluster.get("Namespace", name)
-    except ObjectNotFoundError as error:
-        raise NotFoundError(
-            f"namespace `{name}` does not exist on `{cluster.server}`",
-            hint=f"`kubectl create namespace {name}`, or choose another one with `--namespace`",
-        ) from error
-    except ForbiddenError:
-        return None  # namespaces are cluster-scoped; a namespaced role may deploy all the same
-    if found["metadata"].get("deletionTimestamp"):
-        raise ConflictError(
-            f"namespace `{name}` on `{cluster.server}` is being deleted",
-            hint="wait until it is gone and create it again, or choose another one with `--namespace`",
-        )
-    return found
 
 
 def _environment_of(scope: Scope, namespace: Manifest | None) -> str:

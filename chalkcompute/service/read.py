@@ -14,7 +14,9 @@ from chalkcompute.manifests.observe import observe, observe_tombstone, route_acc
 from chalkcompute.manifests.placement import Gateway
 from chalkcompute.manifests.record import Record, Tombstone, is_record, is_tombstone
 from chalkcompute.service import records
+from chalkcompute.service.namespaces import read_namespace
 from chalkcompute.service.scope import Scope, World
+from chalkcompute.spec.tags import validate_tags
 from chalkcompute.types import Manifest, ScalingGroupInfo
 
 __all__ = [
@@ -38,6 +40,8 @@ def get_group_by_id(cluster: Cluster, scope: Scope, group_id: str, *, world: Wor
     """One group by id, deleted ones included."""
     found = records.by_id(cluster, scope.namespace, group_id)
     if found is None:
+        if records.may_be(group_id):
+            read_namespace(cluster, scope.namespace)
         raise NotFoundError(
             f"there is no scaling group with id `{group_id}` in namespace `{scope.namespace}`",
             hint="`chalk scaling-group list --all` shows all, deleted ones too",
@@ -45,15 +49,27 @@ def get_group_by_id(cluster: Cluster, scope: Scope, group_id: str, *, world: Wor
     return observe_tombstone(found) if isinstance(found, Tombstone) else describe(cluster, found, world=world)
 
 
-def find_record(cluster: Cluster, namespace: str, name: str) -> Record:
+def find_record(cluster: Cluster, namespace: str, name: str, *, group_id: str | None = None) -> Record:
     """The record of that name.
 
+    Args:
+        cluster: The cluster.
+        namespace: Its namespace.
+        name: Name of the group.
+        group_id: The id that it must have, or None for any.
+
     Raises:
-        NotFoundError: There is none; the hint says so when there was one.
+        NotFoundError: There is none, and the hint says so when there was one; or it has another id.
     """
     record = records.by_name(cluster, namespace, name)
     if record is None:
         raise records.missing(cluster, namespace, name)
+    if group_id not in (None, record.id):
+        raise NotFoundError(
+            f"the scaling group `{name}` with id `{group_id}` is gone; the one of that name in namespace "
+            f"`{namespace}` is another, with id `{record.id}`",
+            hint=f"take that one with `ScalingGroup.from_name({name!r})`",
+        )
     return record
 
 
@@ -65,8 +81,14 @@ def list_groups(
     tags: Mapping[str, str] | None,
     world: World,
 ) -> tuple[ScalingGroupInfo, ...]:
-    """All groups; two requests for up to 500 of them."""
-    wanted = ",".join(f"{key}={value}" for key, value in labels.tag_labels(tags or {}).items())
+    """All groups; two requests for up to 500 of them.
+
+    Raises:
+        NotFoundError: The namespace does not exist.
+        SpecError: Tags that no label may have.
+    """
+    checked = validate_tags(tags if tags is not None else {})
+    wanted = ",".join(f"{key}={value}" for key, value in labels.tag_labels(checked).items())
     among = labels.records() if include_deleted else labels.active_records()
     selector = f"{among},{wanted}" if wanted else among
     found = cluster.list("ConfigMap", scope.namespace, labels=selector)
@@ -74,6 +96,8 @@ def list_groups(
         labels.group_id_of(obj): obj
         for obj in cluster.list("Deployment", scope.namespace, labels=labels.managed())
     }
+    if not found and not deployments:
+        read_namespace(cluster, scope.namespace)  # a third request, where nothing may mean a typing mistake
     now = world.now()
     infos = [
         observe(LiveGroup(record=record, deployment=deployments.get(record.id)), now)

@@ -21,6 +21,7 @@ from chalkcompute.errors import (
 )
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.record import Operation, Record, Tombstone, is_record, is_tombstone
+from chalkcompute.service.namespaces import read_namespace
 from chalkcompute.service.scope import World
 from chalkcompute.types import Manifest
 
@@ -104,7 +105,11 @@ def tombstones(cluster: Cluster, namespace: str, name: str) -> list[Tombstone]:
 
 
 def missing(cluster: Cluster, namespace: str, wanted: str) -> NotFoundError:
-    """What to raise when there is no such group; it says so when there was one of that name."""
+    """What to raise when there is no such group; it says so when there was one of that name.
+
+    Raises:
+        NotFoundError: The namespace itself does not exist.
+    """
     message = f"there is no scaling group `{wanted}` in namespace `{namespace}`"
     dead = tombstones(cluster, namespace, wanted)
     if dead:
@@ -112,6 +117,8 @@ def missing(cluster: Cluster, namespace: str, wanted: str) -> NotFoundError:
         return NotFoundError(
             f"{message}; it was deleted at {when}", hint="`chalk scaling-group list --all` shows deleted ones"
         )
+    if may_be(wanted):
+        read_namespace(cluster, namespace)
     return NotFoundError(message, hint="`chalk scaling-group list` shows those there are")
 
 

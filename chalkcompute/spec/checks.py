@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from chalkcompute.errors import SpecError
 
@@ -13,7 +13,7 @@ _SHOWN = 60
 
 def quoted(value: object) -> str:
     """A value in backticks for a message, shortened when long."""
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else _repr(value)
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     if len(text) > _SHOWN:
@@ -21,11 +21,20 @@ def quoted(value: object) -> str:
     return f"`{text}`"
 
 
+def _repr(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # whatever it is, the message is about its type: a number of 5000 digits has no repr
+        return "…"
+
+
 def check_integer(field: str, value: object, low: int, high: int, *, meaning: str = "") -> int:
     """A whole number within `low..high`; a bool is not one."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise SpecError(
-            f"`{field}` must be a whole number, not {type(value).__name__} {quoted(value)}", field=field
+            f"`{field}` must be a whole number, not {type(value).__name__} {quoted(value)}",
+            field=field,
+            hint=_as_integer(value),
         )
     if not low <= value <= high:
         tail = f" ({meaning})" if meaning else ""
@@ -33,16 +42,41 @@ def check_integer(field: str, value: object, low: int, high: int, *, meaning: st
     return value
 
 
-def check_text(field: str, value: object, *, what: str | None = None, private: bool = False) -> str:
-    """Text that can be sent: a `str` without NUL that UTF-8 can encode; a private one is never quoted."""
+def _as_integer(value: object) -> str | None:
+    """What to write instead, where that is clear."""
+    text = value.strip() if isinstance(value, str) else ""
+    if text.isascii() and text.isdecimal() and len(text) < _SHOWN:
+        return f"leave out the quotes: `{int(text)}`"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return f"write `{int(value)}`"
+    return None
+
+
+def check_text(
+    field: str,
+    value: object,
+    *,
+    what: str | None = None,
+    private: bool = False,
+    number: Callable[[str], str] = lambda text: f'write it in quotes: `"{text}"`',
+) -> str:
+    """Text that can be sent: a `str` without NUL that UTF-8 can encode.
+
+    Args:
+        field: Name of the field.
+        value: What was given.
+        what: What a message calls it, if not by the field's name.
+        private: It may be a secret, so no message quotes it.
+        number: The hint for a number in its place, whose text it is given.
+    """
     label = what or f"`{field}`"
     shown = "" if private else f" {quoted(value)}"
     if not isinstance(value, str):
-        number = isinstance(value, int | float) and not isinstance(value, bool) and not private
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and not private
         raise SpecError(
             f"{label} must be text, not {type(value).__name__}{shown}",
             field=field,
-            hint=f'write it in quotes: `"{value}"`' if number else None,
+            hint=number(_repr(value)) if is_number else None,
         )
     if "\0" in value:
         raise SpecError(f"{label} has a NUL character in it, which no process can be given", field=field)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from chalkcompute.spec.checks import check_string_map, check_text, quoted
 __all__ = ["validate_entrypoint", "validate_env"]
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # POSIX: every shell can read these
+_VARIABLE_RULE = "use letters, digits and `_`, not starting with a digit"
 
 
 def validate_env(env: object) -> dict[str, str]:
@@ -24,19 +26,30 @@ def validate_env(env: object) -> dict[str, str]:
 
 
 def _variable(name: object) -> str:
-    text = check_text("env", name, what="the name of an environment variable")
+    text = check_text(
+        "env", name, what="the name of an environment variable", number=lambda _: _VARIABLE_RULE
+    )
     if not _VARIABLE.fullmatch(text):
         raise SpecError(
             f"{quoted(text)} cannot be the name of an environment variable",
             field="env",
-            hint="use letters, digits and `_`, not starting with a digit",
+            hint=_VARIABLE_RULE,
         )
     return text
 
 
 def _literal(name: str, value: object) -> str:
     # Whatever is wrong with it, a value may be a secret: no message quotes it.
-    return check_text("env", value, what=f"the value of environment variable `{name}`", private=True)
+    try:
+        return check_text("env", value, what=f"the value of environment variable `{name}`", private=True)
+    except SpecError as error:
+        if value is None:
+            error.hint = (
+                "leave the variable out, or give it a text; `os.getenv` gives None for what is not set"
+            )
+        elif not isinstance(value, str):
+            error.hint = "make a text of it: every environment variable is one"
+        raise
 
 
 def validate_entrypoint(entrypoint: object) -> tuple[str, ...]:
@@ -47,11 +60,13 @@ def validate_entrypoint(entrypoint: object) -> tuple[str, ...]:
     Raises:
         SpecError: Not a list of texts, empty, or with an empty item.
     """
-    if isinstance(entrypoint, str | bytes) or not isinstance(entrypoint, Sequence):
+    if isinstance(entrypoint, str | bytes | bytearray) or not isinstance(entrypoint, Sequence):
+        words = entrypoint.split()[:8] if isinstance(entrypoint, str) else []
         raise SpecError(
             f"`entrypoint` must be a list of texts, not {type(entrypoint).__name__} {quoted(entrypoint)}",
             field="entrypoint",
-            hint='write one item for each argument: `["python", "-m", "http.server"]`',
+            hint="write one item for each argument, in order: "
+            f"`{json.dumps(words or ['python', '-m', 'http.server'])}`",
         )
     if not entrypoint:
         raise SpecError(

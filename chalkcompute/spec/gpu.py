@@ -36,7 +36,7 @@ class Gpu:
         Raises:
             SpecError: It is neither; the hint completes a type without a count.
         """
-        value = check_text("gpu", text)
+        value = check_text("gpu", text, number=_in_quotes)
         match = _GPU.fullmatch(value)
         if match is None:
             hint = f"give the count too: `{value}:1`" if _TYPE_ALONE.fullmatch(value) else _RULE
@@ -51,3 +51,7 @@ class Gpu:
 
     def __str__(self) -> str:
         return str(self.count) if self.type is None else f"{self.type}:{self.count}"
+
+
+def _in_quotes(number: str) -> str:
+    return f'write it in quotes: `"{number}"`' if _GPU.fullmatch(number) else _RULE

@@ -29,7 +29,7 @@ def validate_image(image: object) -> str:
     Raises:
         SpecError: Empty, with white space, upper case in the repository, or otherwise no reference.
     """
-    text = check_text("image", image)
+    text = check_text("image", image, number=lambda _: _RULE)
     if not text:
         raise SpecError("`image` is empty", field="image", hint=_RULE)
     if any(c.isspace() for c in text):

@@ -23,7 +23,7 @@ def validate_name(name: object) -> str:
     Raises:
         SpecError: It is not one; the hint gives the nearest name that is.
     """
-    text = check_text("name", name)
+    text = check_text("name", name, number=lambda _: _NAME_RULE)
     if not text:
         raise SpecError("the name of the scaling group is empty", field="name", hint=_NAME_RULE)
     if not _NAME.fullmatch(text):

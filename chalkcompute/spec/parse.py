@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable
 
@@ -11,7 +12,7 @@ from chalkcompute.spec.checks import quoted
 from chalkcompute.spec.environment import validate_entrypoint, validate_env
 from chalkcompute.spec.tags import validate_tags
 
-__all__ = ["parse_entrypoint", "parse_env", "parse_tag", "parse_tags"]
+__all__ = ["bad_dotenv_line", "parse_entrypoint", "parse_env", "parse_tag", "parse_tags"]
 
 
 def parse_tags(text: str) -> dict[str, str]:
@@ -51,6 +52,22 @@ def parse_env(text: str) -> tuple[str, str]:
         raise SpecError("an environment variable is not `NAME=value`: it has no `=`", field="env")
     validate_env({name: value})
     return name, value
+
+
+def bad_dotenv_line(text: str, *, valueless: bool = False) -> int | None:
+    """The number of the first line of a dotenv file that python-dotenv cannot read, or None.
+
+    Args:
+        text: The file.
+        valueless: Count a variable without `=` and value as such a line.
+    """
+    from dotenv.parser import parse_stream
+
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error or (valueless and binding.key is not None and binding.value is None):
+            source = binding.original.string
+            return binding.original.line + source[: len(source) - len(source.lstrip())].count("\n")
+    return None
 
 
 def parse_entrypoint(text: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ __all__ = ["ReadinessProbe"]
 _FIELD = "readiness_probe"
 _SECONDS_MAX = 3600
 _FAILURES_MAX = 1000
+_PATH_RULE = 'write the path of a GET request, such as `"/health"`; the port is the group\'s own'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,19 @@ class ReadinessProbe:
         timeout_seconds: int = 2,
         failure_threshold: int = 3,
     ) -> ReadinessProbe:
-        """Ready while `GET path` on the group's port answers 200 to 399."""
+        """Ready while `GET path` on the group's port answers 200 to 399.
+
+        Kubernetes: `containers[].readinessProbe.httpGet`.
+
+        Args:
+            path: Path and query, starting with `/`.
+            period_seconds: Seconds between two probes, 1 to 3600.
+            timeout_seconds: Seconds after which a probe has failed, 1 to 3600.
+            failure_threshold: Failures in a row that take a ready replica out of service, 1 to 1000.
+
+        Raises:
+            SpecError: A value that cannot be; its `field` is `readiness_probe`.
+        """
         return cls(
             kind="http",
             path=path,
@@ -90,7 +103,18 @@ class ReadinessProbe:
     def tcp(
         cls, *, period_seconds: int = 5, timeout_seconds: int = 2, failure_threshold: int = 3
     ) -> ReadinessProbe:
-        """Ready while the group's port accepts connections."""
+        """Ready while the group's port accepts connections.
+
+        Kubernetes: `containers[].readinessProbe.tcpSocket`.
+
+        Args:
+            period_seconds: Seconds between two probes, 1 to 3600.
+            timeout_seconds: Seconds after which a probe has failed, 1 to 3600.
+            failure_threshold: Failures in a row that take a ready replica out of service, 1 to 1000.
+
+        Raises:
+            SpecError: A value that cannot be; its `field` is `readiness_probe`.
+        """
         return cls(
             kind="tcp",
             period_seconds=period_seconds,
@@ -107,7 +131,19 @@ class ReadinessProbe:
         timeout_seconds: int = 2,
         failure_threshold: int = 3,
     ) -> ReadinessProbe:
-        """Ready while `grpc.health.v1.Health/Check` of that service answers SERVING."""
+        """Ready while `grpc.health.v1.Health/Check` of that service answers SERVING.
+
+        Kubernetes: `containers[].readinessProbe.grpc`.
+
+        Args:
+            service: Name of the service; "" asks for the server as a whole.
+            period_seconds: Seconds between two probes, 1 to 3600.
+            timeout_seconds: Seconds after which a probe has failed, 1 to 3600.
+            failure_threshold: Failures in a row that take a ready replica out of service, 1 to 1000.
+
+        Raises:
+            SpecError: A value that cannot be; its `field` is `readiness_probe`.
+        """
         return cls(
             kind="grpc",
             service=service,
@@ -142,7 +178,7 @@ class ReadinessProbe:
 
 
 def _check_path(path: object) -> None:
-    text = check_text(_FIELD, path, what="the path of the readiness probe")
+    text = check_text(_FIELD, path, what="the path of the readiness probe", number=lambda _: _PATH_RULE)
     if not text.startswith("/"):
         raise SpecError(
             f"the path {quoted(text)} of the readiness probe does not start with `/`",

@@ -29,6 +29,7 @@ _UNITS = {
 _MILLICORES_MAX = 10**9  # a million cores: beyond it, a unit was surely mistaken
 _MEMORY_MIN = 4 << 20  # below it no container starts
 _MEMORY_MAX = 1 << 50
+_MEBIBYTES_FROM = 128  # who writes `512` without a unit means Mi, who writes `8` means Gi
 
 _CPU_RULE = "write cores such as `2` or `0.5`, or thousandths such as `500m`"
 _MEMORY_RULE = "write a number with Mi or Gi, such as `512Mi` or `8Gi`"
@@ -42,7 +43,7 @@ def normalize_cpu(cpu: object) -> str:
     Raises:
         SpecError: Not an amount, zero, or more than any machine has.
     """
-    text = check_text("cpu", cpu)
+    text = check_text("cpu", cpu, number=_cpu_in_quotes)
     if milli := _CPU_MILLI.fullmatch(text):
         amount = int(milli[1])
     elif _CPU_CORES.fullmatch(text):
@@ -63,7 +64,7 @@ def normalize_memory(memory: object) -> str:
     Raises:
         SpecError: Not an amount, or one that Kubernetes would take for something else than was meant.
     """
-    text = check_text("memory", memory)
+    text = check_text("memory", memory, number=lambda number: _did_you_mean(number, '"'))
     if not _MEMORY.fullmatch(text):
         raise _memory_error(text)
     size = memory_bytes(text)
@@ -85,6 +86,26 @@ def memory_bytes(text: str) -> int:
     return -int(-exact // step) * step
 
 
+def _cpu_in_quotes(number: str) -> str:
+    cores = bool(_CPU_CORES.fullmatch(number)) and 1 <= int(Decimal(number) * 1000) <= _MILLICORES_MAX
+    return f'write it in quotes: `"{number}"`' if cores else _CPU_RULE
+
+
+def _did_you_mean(number: str, quote: str = "") -> str:
+    """The hint for a number without a unit: what was probably meant, as it can be written."""
+    amount = Decimal(number) if _NUMBER.fullmatch(number) else Decimal(0)
+    if not 0 < amount <= _MEMORY_MAX:
+        return _MEMORY_RULE
+    if amount >= _MEMORY_MIN:  # bytes, as other interfaces have them
+        decimal = amount % 1000 == 0 and amount % 1024 != 0
+        meant = f"{int(amount) // 1000}k" if decimal else f"{int(amount) // 1024}Ki"
+    else:
+        meant = f"{number}{'Gi' if amount < _MEBIBYTES_FROM else 'Mi'}"
+    if not _MEMORY.fullmatch(meant) or memory_bytes(meant) < _MEMORY_MIN:
+        return _MEMORY_RULE
+    return f"did you mean `{quote}{normalize_memory(meant)}{quote}`"
+
+
 def _memory_error(text: str) -> SpecError:
     if _CPU_MILLI.fullmatch(text):
         number = text[:-1]
@@ -98,7 +119,7 @@ def _memory_error(text: str) -> SpecError:
         return SpecError(
             f"`memory` {quoted(text)} would be that many bytes",
             field="memory",
-            hint=f"did you mean `{text}Gi`",
+            hint=_did_you_mean(text),
         )
     if near := _NEARLY_MEMORY.fullmatch(text):
         unit = near[2].upper() + "i"

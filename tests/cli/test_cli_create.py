@@ -96,6 +96,18 @@ def test_name_may_be_positional_with_a_command_behind(invoke: Invoke, client: Me
     ("args", "said"),
     [
         (("--replicas=0",), "`--replicas` must be 1 or more, not 0"),
+        (("--replicas=2147483648",), "`--replicas` must be at most 2147483647"),
+        (("--min-replicas=3",), "`--min-replicas=3` needs `--max-replicas` of 3 or more"),
+        (("--min-replicas=3", "--max-replicas=2"), "`--min-replicas` 3 is more than `--max-replicas` 2"),
+        (("--min-replicas=3", "--max-replicas=2"), "hint: raise `--max-replicas` to 3 or more"),
+        (("--max-replicas=0",), "`--max-replicas` must be 1 to"),
+        (("--min-replicas=-1",), "`--min-replicas` must be 0 to"),
+        (("--shutdown-delay=-1",), "`--shutdown-delay` must be 0 to 3600"),
+        (("--scaling-interval=0",), "`--scaling-interval` must be 1 to 1800"),
+        (("--readiness-path=health",), "--readiness-path: the path `health`"),
+        (("--memory=4",), "hint: did you mean `4Gi`"),
+        (("--memory=memory",), "`--memory` cannot be `memory`"),
+        (("--tags=a b=c",), "--tags: the tag key"),
         (("--replicas=-1",), "`--replicas` must be 1 or more, not -1"),
         (("--replicas=2", "--min-replicas=1"), "--replicas"),
         (("--replicas=2", "--max-replicas=3"), "--replicas"),
@@ -108,8 +120,8 @@ def test_name_may_be_positional_with_a_command_behind(invoke: Invoke, client: Me
         (("--port=http",), "--port"),
         (("--env-from-file=absent",), "absent"),
         (("--table-format=cuneiform",), "cuneiform"),
-        (("--cpu=abc",), "--cpu"),
-        (("--target-cpu=0",), "--target-cpu"),
+        (("--cpu=abc",), "Error: `--cpu` cannot be `abc`"),
+        (("--target-cpu=0",), "Error: `--target-cpu` must be 1 to 100"),
     ],
 )
 def test_contradictions_are_usage_errors(
@@ -125,10 +137,11 @@ def test_a_line_of_an_env_file_that_is_no_variable_is_named_but_not_shown(
     invoke: Invoke, tmp_path: Path
 ) -> None:
     env_file = tmp_path / "vars"
-    env_file.write_text("A=1\ntop-secret-token\n")
-    result = invoke(*CREATE, f"--env-from-file={env_file}", code=2)
-    assert "line 2" in result.stderr
-    assert "top-secret" not in result.stderr
+    for text in ("A=1\n\n\ntop-secret-token\n", "A=1\n\n\ntop-secret token\nB=2"):
+        env_file.write_text(text)
+        result = invoke(*CREATE, f"--env-from-file={env_file}", code=2)
+        assert f"`{env_file}` line 4 is not" in result.stderr
+        assert "top-secret" not in result.stderr
 
 
 def test_again_is_unchanged_and_a_change_names_its_fields(invoke: Invoke, client: MemoryClient) -> None:
@@ -172,8 +185,38 @@ def test_quiet_leaves_stderr_empty(invoke: Invoke) -> None:
     assert invoke(*CREATE, "-q").stderr == ""
 
 
+@pytest.mark.parametrize("wait", ["--wait", "--no-wait", "--dry-run"])
+@pytest.mark.parametrize("output", [(), ("-o", "table"), ("-o", "wide")])
+def test_quiet_without_an_output_that_programs_read_prints_nothing(
+    invoke: Invoke, client: MemoryClient, wait: str, output: tuple[str, ...]
+) -> None:
+    result = invoke(*CREATE, wait, "-q", *output)
+    assert (result.stdout, result.stderr) == ("", "")
+    assert ("wait" in [verb for verb, _ in client.calls]) == (wait == "--wait")
+
+
+@pytest.mark.parametrize("output", ["json", "yaml", "name", "url"])
+def test_quiet_with_such_an_output_prints_it(invoke: Invoke, output: str) -> None:
+    for asked in ({"CHALK_OUTPUT": output}, {}):
+        args = () if asked else ("-o", output)
+        result = invoke(*CREATE, "-q", *args, env=asked)
+        assert "inference" in result.stdout
+        assert result.stderr == ""
+
+
 def test_warnings_are_said(invoke: Invoke) -> None:
     assert "warning: 10 % CPU target" in invoke(*CREATE, "--target-cpu=10").stderr
+
+
+def test_warnings_name_flags(invoke: Invoke, client: MemoryClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = client.create_scaling_group
+    said = "`target_cpu_utilization_percentage` has no effect"
+    monkeypatch.setattr(
+        client,
+        "create_scaling_group",
+        lambda spec, **options: dataclasses.replace(made(spec, **options), warnings=(said,)),
+    )
+    assert "warning: `--target-cpu` has no effect" in invoke(*CREATE).stderr
 
 
 def test_what_runs_in_the_place_of_the_image_is_said(

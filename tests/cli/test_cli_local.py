@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from chalk_cli.commands.local import SANDBOXES, _how_to_choose, _status_pairs
+from chalk_cli.commands.local import SANDBOXES, _how_to_choose, _status_pairs, _write_up
 from chalk_cli.context import CliContext
 from chalk_cli.main import cli
 from chalkcompute.local.lifecycle import LocalStatus, daemon_log_path
@@ -33,12 +34,32 @@ def test_status_says_what_the_sandbox_cannot_do() -> None:
         pid=7,
         server="https://127.0.0.1:16443",
         https_port=18443,
+        http_port=18080,
         tier="notify",
         limitations=("no limits on memory",),
     )
     pairs = _status_pairs(found)
     assert ("Sandbox", "notify") in pairs
     assert ("Limitation", "no limits on memory") in pairs
+    assert ("Gateway", "https://<environment>-<name>.gw.localhost:18443") in pairs
+    assert ("Plain HTTP", "http://<environment>-<name>.gw.localhost:18080") in pairs
+    assert "Plain HTTP" not in dict(_status_pairs(dataclasses.replace(found, http_port=None)))
+
+
+@pytest.mark.parametrize(
+    ("quiet", "output", "stdout"),
+    [(False, "table", "running (pid 7)"), (True, "table", ""), (True, "json", '"running": true')],
+)
+def test_up_prints_its_table_unless_quiet(
+    capsys: pytest.CaptureFixture[str], quiet: bool, output: str, stdout: str
+) -> None:
+    cli_context = CliContext(environ={})
+    cli_context.quiet = quiet
+    found = LocalStatus(running=True, state_dir=Path("/s"), kubeconfig=Path("/s/kubeconfig"), pid=7)
+    _write_up(cli_context, found, output)
+    said = capsys.readouterr().out
+    assert stdout in said
+    assert (said == "") == (stdout == "")
 
 
 def test_a_sandbox_that_is_none_is_a_usage_error(invoke: Invoke, tmp_path: Path) -> None:

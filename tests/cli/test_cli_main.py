@@ -160,14 +160,79 @@ def test_typing_mistakes(invoke: Invoke, args: tuple[str, ...], said: str) -> No
         (["sg", "create", "--", "x", "-o", "json"], {}, False),
         (["sg", "list", "-n", "json"], {}, False),
         (["sg", "list", "-o"], {}, False),
+        (["sg", "manifests"], {"CHALK_SCALING_GROUP_MANIFESTS_OUTPUT": "json"}, True),
+        (["scaling-group", "manifests"], {"CHALK_SCALING_GROUP_MANIFESTS_OUTPUT": "json"}, True),
+        (["sg", "manifests", "-oyaml"], {"CHALK_SCALING_GROUP_MANIFESTS_OUTPUT": "json"}, False),
+        (["sg", "list"], {"CHALK_SCALING_GROUP_MANIFESTS_OUTPUT": "json"}, False),
+        (["sg", "list"], {"CHALK_SCALING_GROUP_LIST_OUTPUT": "json"}, True),
+        (["-n", "x", "-qn", "y", "--context", "z", "sg", "get", "a"], {"CHALK_OUTPUT": "json"}, True),
+        (["-n", "local", "-vn", "up", "sg", "list"], {"CHALK_SCALING_GROUP_LIST_OUTPUT": "json"}, True),
+        (["local", "up"], {"CHALK_LOCAL_UP_OUTPUT": "json"}, True),
+        (["local", "status"], {"CHALK_LOCAL_STATUS_OUTPUT": "json"}, True),
+        (["local", "status"], {"CHALK_OUTPUT": "json"}, False),  # its output is not JSON then either
+        (["sg", "manifests"], {"CHALK_OUTPUT": "json"}, False),
+        (["local", "down"], {"CHALK_OUTPUT": "json"}, True),
+        (["sg", "lst"], {"CHALK_OUTPUT": "json"}, True),
+        ([], {"CHALK_OUTPUT": "json"}, True),
     ],
 )
 def test_json_is_noticed_before_parsing(args: list[str], env: dict[str, str], expected: bool) -> None:
     assert wants_json(args, env) is expected
 
 
+@pytest.mark.parametrize(
+    ("variable", "args"),
+    [
+        ("CHALK_SCALING_GROUP_MANIFESTS_OUTPUT", ("sg", "manifests", "x", "--image=a:b")),
+        ("CHALK_SCALING_GROUP_LIST_OUTPUT", ("sg", "list")),
+        ("CHALK_OUTPUT", ("sg", "list")),
+    ],
+)
+def test_json_that_a_variable_asks_for_is_that_of_errors_too(
+    invoke: Invoke, client: MemoryClient, variable: str, args: tuple[str, ...]
+) -> None:
+    assert json.loads(invoke(*args, env={variable: "json"}).stdout) is not None
+    client.fail = dict.fromkeys(("list", "manifests"), errors.NotFoundError("x"))
+    assert json.loads(invoke(*args, env={variable: "json"}, code=3).stderr)["error"]["exit_code"] == 3
+
+
+def test_a_name_of_the_environment_gives_way_to_one_that_is_typed(
+    invoke: Invoke, client: MemoryClient
+) -> None:
+    client.groups = {name: a_group(name) for name in ("a", "b")}
+    name, group_id = "CHALK_SCALING_GROUP_GET_NAME", "CHALK_SCALING_GROUP_GET_ID"
+    ids = {key: group.id for key, group in client.groups.items()}
+
+    def got(*args: str, **env: str) -> str:
+        return invoke("sg", "get", *args, "-o", "name", env=env).stdout.strip()
+
+    assert got(**{name: "a"}) == "a"
+    assert got(**{group_id: ids["b"]}) == "b"
+    assert got("b", **{name: "a"}) == "b"
+    assert got("--name=b", **{name: "a"}) == "b"
+    assert got("b", **{group_id: ids["a"]}) == "b"
+    assert got(f"--id={ids['b']}", **{name: "a"}) == "b"
+    invoke("sg", "get", env={name: "a", group_id: ids["b"]}, code=2)
+    image = {"CHALK_SCALING_GROUP_CREATE_NAME": "c", "CHALK_SCALING_GROUP_CREATE_IMAGE": "a:b"}
+    assert invoke("sg", "create", "-o", "name", env=image).stdout == "c\n"
+    client.deleted = [a_group("gone")]
+    assert "gone" in invoke("sg", "list", env={"CHALK_SCALING_GROUP_LIST_ALL": "1"}).stdout
+
+
 def test_control_characters_do_not_reach_the_terminal() -> None:
     assert printable("a\x1b[31mb\r\n\tc\x00\x9b") == "a\\x1b[31mb\n\tc\\x00\\x9b"
+
+
+def test_defaults_in_help_are_in_brackets_alone(invoke: Invoke) -> None:
+    for args, default in ((("sg", "create"), "5m"), (("sg", "delete"), "2m"), (("local", "up"), "1m")):
+        shown = invoke(*args, "--help").stdout
+        assert f"[default: {default}]" in shown
+        assert "[default: (" not in shown
+
+
+def test_quiet_says_what_it_leaves_out(invoke: Invoke) -> None:
+    for args in (("sg", "create"), ("sg", "delete"), ("local", "up")):
+        assert "Errors only; data only with `-o`." in " ".join(invoke(*args, "--help").stdout.split())
 
 
 def test_version(invoke: Invoke) -> None:

@@ -7,6 +7,7 @@ import json
 import pytest
 import yaml
 
+from chalkcompute.errors import ChalkError, ConnectionConfigError, UnreachableError
 from chalkcompute.types import Cause, ReplicaCounts, Status, Verdict
 from tests.cli.conftest import Invoke
 from tests.cli.memory_client import MemoryClient, a_group
@@ -107,6 +108,18 @@ def test_delete_output_formats(invoke: Invoke, groups: MemoryClient) -> None:
     assert invoke("sg", "delete", "agents", "-o", "name").stdout == "agents\n"
 
 
+def test_a_quiet_delete_prints_what_programs_asked_for(invoke: Invoke, client: MemoryClient) -> None:
+    for output, stdout in (((), ""), (("-o", "wide"), ""), (("-o", "name"), "inference\n")):
+        client.groups["inference"] = a_group()
+        result = invoke("sg", "delete", "inference", "-q", *output)
+        assert (result.stdout, result.stderr) == (stdout, "")
+
+
+def test_a_quiet_look_prints_all_the_same(invoke: Invoke, groups: MemoryClient) -> None:
+    assert "inference" in invoke("sg", "list", "-q").stdout
+    assert "inference" in invoke("sg", "get", "inference", "-q").stdout
+
+
 AMBIGUOUS = {"A": "1e3", "B": "0o17", "C": "y", "D": "on", "E": "1_000", "F": "-5", "G": "null", "H": "a: b"}
 
 
@@ -118,6 +131,17 @@ def test_manifests_are_yaml_documents(invoke: Invoke, client: MemoryClient, gold
     assert (service["kind"], deployment["kind"]) == ("Service", "Deployment")
     assert deployment["spec"]["env"] == AMBIGUOUS
     assert [verb for verb, _ in client.calls] == ["manifests"]
+
+
+@pytest.mark.parametrize("hint", ["start one with `chalk local up`", None])
+@pytest.mark.parametrize("kind", [ConnectionConfigError, UnreachableError])
+def test_manifests_without_a_cluster_say_how_to_need_none(
+    invoke: Invoke, client: MemoryClient, kind: type[ChalkError], hint: str | None
+) -> None:
+    client.fail["manifests"] = kind("no cluster", hint=hint)
+    said = invoke("sg", "manifests", "inference", "--image=a:b", code=5).stderr
+    assert "give `--gateway`, `--gateway-domain` and `--environment`: then no cluster is asked" in said
+    assert (hint or "") in said
 
 
 def test_manifests_hand_on_where_they_are_for(invoke: Invoke, client: MemoryClient) -> None:

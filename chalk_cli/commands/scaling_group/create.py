@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from chalk_cli.context import CliContext, pass_cli
-from chalk_cli.options import OUTPUT_FORMATS, output_options, verb_options
+from chalk_cli.options import OUTPUT_FORMATS, output_options, write_options
 from chalk_cli.params import Duration
 from chalk_cli.progress import show_progress
 from chalk_cli.spec_options import DescribingCommand, build_spec, spec_options
-from chalk_cli.text import printable
+from chalk_cli.text import printable, with_flags
 
 __all__ = ["create_command"]
 
@@ -23,12 +23,12 @@ __all__ = ["create_command"]
     "--wait/--no-wait", default=True, show_default=True, help="Wait until every replica serves, or a verdict."
 )
 @click.option(
-    "--timeout", type=Duration(), default=300.0, show_default="5m", help="How long to wait: `90`, `5m`."
+    "--timeout", type=Duration(), default=300.0, help="How long to wait: `90`, `5m`.  [default: 5m]"
 )
 @click.option("--no-update", is_flag=True, help="Refuse if a group of that name exists.")
 @click.option("--dry-run", is_flag=True, help="Let the server check everything, and write nothing.")
 @output_options(*OUTPUT_FORMATS)
-@verb_options
+@write_options
 @pass_cli
 @click.pass_context
 def create_command(
@@ -61,12 +61,13 @@ def create_command(
         )
     told = dict.fromkeys((*result.warnings, *result.info.warnings))
     for warning in told:
-        cli.talk(f"warning: {printable(warning)}")
+        cli.talk(f"warning: {printable(with_flags(warning))}")
     line = action_line(result, dry_run=dry_run)
-    if output in ("table", "wide"):
-        click.echo(line)
-    else:
+    is_table = output in ("table", "wide")
+    if not is_table:
         cli.talk(line)
+    elif not cli.quiet:
+        click.echo(line)
     if wait and not dry_run:
         cli.interrupted = (
             f"`{spec.name}` goes on by itself; look at it with `chalk scaling-group get {spec.name}`"
@@ -78,6 +79,8 @@ def create_command(
         result = dataclasses.replace(result, info=info)
         for warning in info.warnings:
             if warning not in told:
-                cli.talk(f"warning: {printable(warning)}")
+                cli.talk(f"warning: {printable(with_flags(warning))}")
+    if is_table and cli.quiet:
+        return
     data = {**result.to_dict(), "dry_run": dry_run, "target": dataclasses.asdict(target)}
     write_group(result.info, output, table_format, data=data)

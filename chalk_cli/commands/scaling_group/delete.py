@@ -13,7 +13,7 @@ from chalk_cli.options import (
     name_argument,
     name_or_id,
     output_options,
-    verb_options,
+    write_options,
 )
 from chalk_cli.params import Duration
 from chalk_cli.progress import show_progress
@@ -28,24 +28,23 @@ __all__ = ["delete_command"]
     "--timeout",
     type=Duration(),
     default=120.0,
-    show_default="2m",
-    help="How long to wait until nothing is left.",
+    help="How long to wait until nothing is left.  [default: 2m]",
 )
 @output_options(*OUTPUT_FORMATS, draws_tables=False)
-@verb_options
+@write_options
 @pass_cli
 def delete_command(
     cli: CliContext,
     /,
     *,
     name_positional: str | None,
-    name_option: str | None,
-    id_option: str | None,
+    name: str | None,
+    id: str | None,  # noqa: A002 - so that its environment variable ends in _ID
     timeout: float,
     output: str,
 ) -> None:
     """Delete a scaling group, wait until nothing is left of it, and say what was kept. Never prompts."""
-    name, group_id = name_or_id(name_positional, name_option, id_option)
+    name, group_id = name_or_id(name_positional, name, id)
     client = cli.client()
     target = cli.announce(client)
     cli.interrupted = (
@@ -66,5 +65,5 @@ def delete_command(
         write_lines([result.name])
     elif output == "url":
         cli.talk("\n".join(delete_lines(result)))  # what is deleted has no URL
-    else:
+    elif not cli.quiet:
         write_lines(delete_lines(result))

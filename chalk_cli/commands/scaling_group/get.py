@@ -28,13 +28,13 @@ def get_command(
     /,
     *,
     name_positional: str | None,
-    name_option: str | None,
-    id_option: str | None,
+    name: str | None,
+    id: str | None,  # noqa: A002 - so that its environment variable ends in _ID
     output: str,
     table_format: str | None,
 ) -> None:
     """Show one scaling group: spec, replicas, tags, Web URL, and why it is not available if it is not."""
-    name, group_id = name_or_id(name_positional, name_option, id_option)
+    name, group_id = name_or_id(name_positional, name, id)
     group = cli.client().get_scaling_group(name, id=group_id)
 
     from chalk_cli.commands.scaling_group.present import write_group

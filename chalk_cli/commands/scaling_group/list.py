@@ -12,7 +12,7 @@ __all__ = ["list_command"]
 
 
 @click.command("list")
-@click.option("--all", "include_deleted", is_flag=True, help="Deleted groups too.")
+@click.option("--all", is_flag=True, help="Deleted groups too.")
 @click.option(
     "-l",
     "--selector",
@@ -28,7 +28,7 @@ def list_command(
     cli: CliContext,
     /,
     *,
-    include_deleted: bool,
+    all: bool,  # noqa: A002 - so that its environment variable ends in _ALL
     selector: tuple[str, ...],
     output: str,
     table_format: str | None,
@@ -44,7 +44,7 @@ def list_command(
                 tags |= parse_tags(text)
         except SpecError as error:
             raise click.BadParameter(error.message, param_hint="--selector") from error
-    response = cli.client().list_scaling_groups(include_deleted=include_deleted, tags=tags or None)
+    response = cli.client().list_scaling_groups(include_deleted=all, tags=tags or None)
     groups = response.scaling_groups
 
     from chalk_cli.output import write_json, write_lines, write_rows, write_yaml

@@ -9,8 +9,11 @@ import click
 from chalk_cli.context import CliContext, pass_cli
 from chalk_cli.options import output_options, verb_options
 from chalk_cli.spec_options import DescribingCommand, build_spec, spec_options
+from chalkcompute.errors import ConnectionConfigError, UnreachableError
 
 __all__ = ["manifests_command"]
+
+_OFFLINE = "give `--gateway`, `--gateway-domain` and `--environment`: then no cluster is asked"
 
 
 @click.command("manifests", cls=DescribingCommand)
@@ -27,7 +30,11 @@ def manifests_command(ctx: click.Context, cli: CliContext, /, *, output: str, **
     """
     spec = build_spec(ctx, flags)
     client = cli.client(gateway=flags["gateway"], gateway_domain=flags["gateway_domain"])
-    objects = client.render_manifests(spec)
+    try:
+        objects = client.render_manifests(spec)
+    except (ConnectionConfigError, UnreachableError) as error:
+        error.hint = _OFFLINE if error.hint is None else f"{error.hint}; or {_OFFLINE}"
+        raise
 
     from chalk_cli.output import write_json, write_yaml
 

@@ -75,6 +75,37 @@ def test_another_env_file(load: Load, tmp_path: Path) -> None:
         load(env_file=str(tmp_path / "missing.env"))
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("CHALK_NAMESPACE=a\ntop-secret token\n", 2),
+        ("CHALK_NAMESPACE=a\n\n\n# why\ntop-secret token", 5),
+        ("\n\ntop-secret token\n", 3),
+        ("A='top-secret\n", 1),
+        ("A=1\r\n\r\n= top-secret\r\n", 3),
+    ],
+)
+def test_a_line_of_an_env_file_that_is_no_variable_is_named_but_not_shown(
+    load: Load, tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, line: int
+) -> None:
+    (tmp_path / ".env").write_text(text, newline="")
+    with pytest.raises(ConfigError, match=rf"\.env` line {line} is not `KEY=VALUE`") as caught:
+        load()
+    assert "top-secret" not in str(caught.value)
+    assert "CHALK_ENV_FILE" in (caught.value.hint or "")
+    assert caplog.records == [], "python-dotenv's own warning"
+
+
+def test_whatever_else_python_dotenv_takes_is_taken(load: Load, tmp_path: Path) -> None:
+    text = (
+        "# a comment\n\nexport CHALK_CONTEXT = 'two words'  # why\nNO_VALUE\nEMPTY=\n"
+        'STAGE="prod"\nCHALK_NAMESPACE=team-${STAGE}\nMULTI="a\nb"\n'
+    )
+    (tmp_path / ".env").write_text(text)
+    settings = load()
+    assert (settings.context, settings.namespace) == ("two words", "team-prod")
+
+
 def test_gateway_forms(load: Load) -> None:
     assert load(gateway="infra/gw").gateway == ("infra", "gw")
     settings = load({"CHALK_GATEWAY": "infra/gw/https"})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,15 @@ from chalkcompute import (
     ScalingGroupSpec,
     Status,
 )
-from chalkcompute.errors import DeployFailedError, NotFoundError, SpecError, WaitTimeoutError
+from chalkcompute.errors import (
+    ConflictError,
+    DeployFailedError,
+    NotFoundError,
+    SpecError,
+    UnreachableError,
+    WaitTimeoutError,
+)
+from chalkcompute.settings import Settings
 from chalkcompute.types import Cause, Verdict
 
 ROOT = Path(__file__).parents[3]
@@ -145,6 +155,7 @@ class Client(ChalkClient):
         return DeleteResult(id or "", name or "")
 
     def call(self, name: str, path: str = "/", **options: Any) -> Any:
+        assert options["id"] == INFO.id
         self.asked.append(("call", name, path, options["method"], options["json"], options["timeout"]))
         return "response"
 
@@ -207,6 +218,28 @@ def test_after_delete_an_attached_handle_has_nothing_to_work_on() -> None:
             verb()
 
 
+def test_a_delete_that_fails_can_be_tried_again() -> None:
+    client = Client()
+    group = ScalingGroup.from_name("web", client=client)
+    fail = ConflictError("objects are left")
+    refused = [fail, UnreachableError("no answer")]
+    delete = client.delete_scaling_group
+
+    def flaky(name: str | None = None, **options: Any) -> DeleteResult:
+        if refused:
+            raise refused.pop(0)
+        return delete(name, **options)
+
+    client.delete_scaling_group = flaky  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises((ConflictError, UnreachableError)):
+            group.delete()
+        assert (group.id, group.status, group.web_url) == (INFO.id, INFO.status, INFO.web_url)
+    group.delete()
+    assert group.id is None
+    assert client.asked == [("delete", None, INFO.id)]
+
+
 def test_someone_else_deleted_it_first() -> None:
     client = Client()
     group = ScalingGroup.from_name("web", client=client)
@@ -235,6 +268,19 @@ def test_a_failure_leaves_the_handle_with_what_was_last_seen(kind: type[DeployFa
         ({"image": None}, "image"),
         ({"image": ""}, "image"),
         ({"entrypoint": "python -m x"}, "entrypoint"),
+        ({"entrypoint": 5}, "entrypoint"),
+        ({"entrypoint": {"a"}}, "entrypoint"),
+        ({"entrypoint": b"a"}, "entrypoint"),
+        ({"entrypoint": []}, "entrypoint"),
+        ({"env": {"A": None}}, "env"),
+        ({"env": 5}, "env"),
+        ({"tags": ["a"]}, "tags"),
+        ({"cpu": 4}, "cpu"),
+        ({"port": "8080"}, "port"),
+        ({"port": True}, "port"),
+        ({"min_replicas": 1.5}, "min_replicas"),
+        ({"readiness_probe": "/"}, "readiness_probe"),
+        ({"client": "x"}, "client"),
         ({"secrets": []}, "secrets"),
         ({"volumes": [("a", "/b")]}, "volumes"),
         ({"port": 0}, "port"),
@@ -249,6 +295,67 @@ def test_a_description_that_cannot_be(arguments: dict[str, Any], field: str) -> 
         ScalingGroup(**{"image": "i", **arguments})
     assert caught.value.field == field
     assert isinstance(caught.value, ValueError)
+
+
+ANYTHING: tuple[Any, ...] = (
+    5,
+    -1,
+    0.5,
+    "x",
+    b"x",
+    None,
+    True,
+    [],
+    ["x"],
+    {},
+    {"x": None},
+    {5},
+    object(),
+    float("nan"),
+    10**5000,
+)
+
+
+@pytest.mark.parametrize(
+    "field", [f.name for f in fields(ScalingGroupSpec)] + ["secrets", "volumes", "client"]
+)
+def test_nothing_that_is_given_ends_in_a_raw_error(field: str) -> None:
+    for value in ANYTHING:
+        arguments: dict[str, Any] = {"image": "i", field: value}
+        with contextlib.suppress(SpecError):
+            ScalingGroup(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        (lambda client: ScalingGroup.from_name(5, client=client), "`name` must be text, not int `5`"),  # type: ignore[arg-type]
+        (lambda client: ScalingGroup.from_name(None, client=client), "exactly one of"),  # type: ignore[arg-type]
+        (lambda client: ScalingGroup.from_id(b"x", client=client), "`id` must be text"),  # type: ignore[arg-type]
+        (lambda client: ScalingGroup.from_name("web", client="x"), "`client` must be a ChalkClient"),  # type: ignore[arg-type]
+        (lambda client: client.get_scaling_group(5), "`name` must be text"),
+        (lambda client: client.delete_scaling_group(5), "`name` must be text"),
+        (lambda client: client.delete_scaling_group(id=5), "`id` must be text"),
+        (lambda client: client.call(5), "`name` must be text"),
+        (lambda client: client.wait_scaling_group(5), "`name` must be text"),
+        (lambda client: client.wait_scaling_group("web", until="bogus"), "`running`, `ready`, `available`"),
+        (lambda client: client.wait_scaling_group("web", until=[]), "`until` must be one of"),
+        (lambda client: client.create_scaling_group({}), "must be a ScalingGroupSpec, not dict"),
+        (lambda client: client.create_scaling_group(None), "must be a ScalingGroupSpec, not NoneType"),
+        (lambda client: client.render_manifests("web"), "must be a ScalingGroupSpec, not str"),
+        (lambda client: client.list_scaling_groups(tags={"a b": "c"}), "the tag key `a b`"),
+        (lambda client: client.list_scaling_groups(tags={"a": 1}), "the value of tag `a`"),
+        (lambda client: client.list_scaling_groups(tags="a=b"), "`tags` must be a mapping"),
+    ],
+)
+def test_arguments_that_cannot_be_are_told_before_anyone_is_asked(
+    verb: Callable[[ChalkClient], object], said: str
+) -> None:
+    class Unasked:
+        server = "https://nobody"
+
+    with pytest.raises(SpecError, match=re.escape(said)):
+        verb(ChalkClient.over(Unasked(), Settings()))  # type: ignore[arg-type]
 
 
 def test_all_arguments_arrive() -> None:

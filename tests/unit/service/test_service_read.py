@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chalkcompute import ChalkClient, ScalingGroupSpec, Status
-from chalkcompute.errors import NotFoundError
+from chalkcompute.errors import ForbiddenError, NotFoundError
+from chalkcompute.settings import Settings
+from chalkcompute.types import ListScalingGroupsResponse
 
 if TYPE_CHECKING:
     from tests.unit.service.conftest import ApiCluster
@@ -46,7 +49,7 @@ def roll_out(cluster: ApiCluster, ready: int, name: str = "web", **more: Any) ->
     cluster.set_status("Deployment", name, status)
 
 
-@pytest.mark.parametrize("count", [0, 1, 7])
+@pytest.mark.parametrize("count", [1, 7])
 def test_a_list_costs_two_requests(
     client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec, count: int
 ) -> None:
@@ -56,6 +59,50 @@ def test_a_list_costs_two_requests(
     found = client.list_scaling_groups().scaling_groups
     assert [info.name for info in found] == [f"web{n}" for n in range(count)]
     assert cluster.calls == [("list", "ConfigMap"), ("list", "Deployment")]
+
+
+def test_a_list_of_nothing_asks_whether_the_namespace_is_there(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    assert client.list_scaling_groups().scaling_groups == ()
+    assert cluster.calls == [("list", "ConfigMap"), ("list", "Deployment"), ("get", "Namespace")]
+    client.create_scaling_group(spec)
+    cluster.calls.clear()
+    assert client.list_scaling_groups(tags={"team": "ml"}).scaling_groups == ()
+    assert cluster.calls == [("list", "ConfigMap"), ("list", "Deployment")]
+
+
+LOOKS: dict[str, Callable[[ChalkClient], object]] = {
+    "list": lambda client: client.list_scaling_groups(),
+    "list --all": lambda client: client.list_scaling_groups(include_deleted=True),
+    "get": lambda client: client.get_scaling_group("web"),
+    "get --id": lambda client: client.get_scaling_group(id="00000001-0000-4000-8000-000000000000"),
+    "delete": lambda client: client.delete_scaling_group("web"),
+    "delete --id": lambda client: client.delete_scaling_group(id="00000001-0000-4000-8000-000000000000"),
+    "call": lambda client: client.call("web"),
+    "wait": lambda client: client.wait_scaling_group("web"),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_namespace_that_is_not_there_is_said(cluster: ApiCluster, look: str) -> None:
+    client = ChalkClient.over(cluster, Settings(namespace="nope"))
+    with pytest.raises(NotFoundError, match="namespace `nope` does not exist") as caught:
+        LOOKS[look](client)
+    assert "--namespace" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_namespace_that_may_not_be_read_is_taken_to_be_there(
+    reconnect: Callable[..., tuple[ChalkClient, object]], look: str
+) -> None:
+    refused = ForbiddenError("no", status=403, reason="Forbidden")
+    client, _ = reconnect(fail={("get", "Namespace"): refused})
+    if look.startswith("list"):
+        assert LOOKS[look](client) == ListScalingGroupsResponse(())
+        return
+    with pytest.raises(NotFoundError, match="there is no scaling group"):
+        LOOKS[look](client)
 
 
 @pytest.mark.parametrize("mode", ["fixed", "hpa", "keda"])
@@ -122,8 +169,6 @@ def test_what_can_be_no_name_is_not_found_and_not_asked_for(
 def test_another_namespace_has_its_own(
     client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
 ) -> None:
-    from chalkcompute.settings import Settings
-
     client.create_scaling_group(spec)
     cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}})
     other = ChalkClient.over(cluster, Settings(namespace="other"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 from typing import Any
 
 import pytest
@@ -81,6 +82,12 @@ def test_mode(low: int, high: int, mode: str) -> None:
         ("entrypoint", ["a", ""]),
         ("entrypoint", ["a", 1]),
         ("entrypoint", {"a"}),
+        ("entrypoint", 5),
+        ("entrypoint", b"python"),
+        ("entrypoint", bytearray(b"python")),
+        ("entrypoint", {"a": 1}),
+        ("entrypoint", iter(["a"])),
+        ("entrypoint", range(3)),
         ("readiness_probe", "/health"),
     ],
 )
@@ -92,11 +99,75 @@ def test_what_cannot_be_names_its_field(field: str, value: object) -> None:
     assert isinstance(caught.value, ValueError)
 
 
-@pytest.mark.parametrize(("field", "value"), [("cpu", 4), ("memory", 8), ("gpu", 1), ("cpu", 0.5)])
+@pytest.mark.parametrize(("field", "value"), [("cpu", 4), ("gpu", 1), ("cpu", 0.5)])
 def test_a_number_for_a_text_is_to_be_quoted(field: str, value: float) -> None:
     with pytest.raises(SpecError) as caught:
         a_spec(**{field: value})
     assert caught.value.hint == f'write it in quotes: `"{value}"`'
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (field, value)
+        for field in ("cpu", "memory", "gpu", "image")
+        for value in (0, 1, 0.5, 512, -1, 5e9, 1 << 40)
+    ]
+    + [("memory", 4 << 30), ("memory", 1e-7), ("memory", float("nan")), ("cpu", float("inf"))],
+)
+def test_what_the_hint_for_a_number_proposes_can_be_written(field: str, value: float) -> None:
+    with pytest.raises(SpecError) as caught:
+        a_spec(**{field: value})
+    proposed = re.search(r'`"([^"]+)"`', caught.value.hint or "")
+    if proposed is None:
+        assert (caught.value.hint or "").startswith("write "), "the rule, where nobody knows what was meant"
+    else:
+        a_spec(**{field: proposed[1]})
+
+
+@pytest.mark.parametrize(
+    ("memory", "meant"), [(4, "4Gi"), (0.5, "512Mi"), (512, "512Mi"), (4 << 30, "4Gi"), (5_000_000_000, "5G")]
+)
+def test_memory_without_a_unit(memory: float, meant: str) -> None:
+    for value, hint in ((memory, f'did you mean `"{meant}"`'), (str(memory), f"did you mean `{meant}`")):
+        with pytest.raises(SpecError) as caught:
+            a_spec(memory=value)
+        assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "hint"),
+    [
+        ("port", "8080", "leave out the quotes: `8080`"),
+        ("min_replicas", 1.0, "write `1`"),
+        ("min_replicas", 1.5, None),
+        ("max_replicas", True, None),
+        ("name", 3, "use lower-case letters"),
+        ("env", {"A": None}, "`os.getenv` gives None"),
+        ("env", {"A": 1}, "make a text of it"),
+        ("env", {1: "a"}, "use letters, digits and `_`"),
+        ("entrypoint", "python -m app", '`["python", "-m", "app"]`'),
+        ("entrypoint", 5, '`["python", "-m", "http.server"]`'),
+        ("readiness_probe", 5, "ReadinessProbe.http"),
+    ],
+)
+def test_the_hint_says_a_form_that_can_be_written(field: str, value: object, hint: str | None) -> None:
+    with pytest.raises(SpecError) as caught:
+        a_spec(**{field: value})
+    assert (hint is None) == (caught.value.hint is None)
+    assert (hint or "") in (caught.value.hint or "")
+
+
+def test_a_value_of_the_environment_that_is_no_text_is_named_and_not_shown() -> None:
+    for value in (31337, None, b"31337", True):
+        with pytest.raises(SpecError, match="environment variable `TOKEN` must be text") as caught:
+            a_spec(env={"TOKEN": value})
+        assert "31337" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_value_without_a_repr() -> None:
+    with pytest.raises(SpecError, match="`port` must be 1 to 65535"):
+        a_spec(port=10**5000)
 
 
 def test_more_at_least_than_at_most() -> None:
