@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from chalkcompute.errors import ChalkError, ConfigError, NotFoundError, SpecError
+from chalkcompute.errors import ChalkError, ConfigError, SpecError
 from chalkcompute.types import (
     DeleteResult,
     DeployResult,
@@ -288,10 +288,11 @@ class ChalkClient:
         Raises:
             NotFoundError: There is no such group.
             UnreachableError: No connection, or no answer in time.
-            SpecError: More than one body.
+            SpecError: More than one body, or what can be no request; nothing was sent.
         """
-        from chalkcompute.service.call import Call, send_call
+        from chalkcompute.service.call import send_call
         from chalkcompute.service.read import find_record
+        from chalkcompute.service.request import Call
 
         call = Call(
             path=path,
@@ -299,14 +300,12 @@ class ChalkClient:
             json=json,
             data=data,
             content=content,
-            headers=headers or {},
+            headers=headers if headers is not None else {},
             params=params,
             timeout=timeout,
             cold_start_timeout=cold_start_timeout,
         )
         record = find_record(self._cluster(), self._namespace(), name)
-        if record.web_url is None:
-            raise NotFoundError(f"scaling group `{name}` has no URL")
         ca_file = self._settings().ca_file
         world = self._world()
         return send_call(

@@ -11,16 +11,16 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from chalkcompute.errors import SpecError, UnreachableError
+from chalkcompute.errors import UnreachableError
+from chalkcompute.service.request import Call, join
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Call", "send_call"]
+__all__ = ["send_call"]
 
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
@@ -28,46 +28,6 @@ _LONGEST_PAUSE = 5.0
 _CONNECT_PATIENCE = 15.0
 _ENVOYS = frozenset({"envoy", "istio-envoy"})
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, section 9.2.2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """What to send.
-
-    Attributes:
-        path: Path below the group's URL; a query in it is kept.
-        method: HTTP method.
-        json: Body as JSON.
-        data: Form fields.
-        content: Raw body.
-        headers: Request headers.
-        params: Query parameters.
-        timeout: Seconds for each attempt.
-        cold_start_timeout: Seconds to go on trying while the gateway has no replica; 0 tries once.
-    """
-
-    path: str = "/"
-    method: str = "POST"
-    json: Any = None
-    data: Mapping[str, Any] | None = None
-    content: str | bytes | Iterable[bytes] | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    params: Mapping[str, Any] | None = None
-    timeout: float = 30.0
-    cold_start_timeout: float = 300.0
-
-    def __post_init__(self) -> None:
-        bodies = [name for name in ("json", "data", "content") if getattr(self, name) is not None]
-        if len(bodies) > 1:
-            raise SpecError(
-                f"{' and '.join(f'`{name}`' for name in bodies)} are both given: a request has one body",
-                field=bodies[1],
-            )
-
-    @property
-    def replayable(self) -> bool:
-        """Whether the body can be sent a second time."""
-        return self.content is None or isinstance(self.content, str | bytes)
 
 
 def send_call(
@@ -93,6 +53,7 @@ def send_call(
 
     Raises:
         UnreachableError: No connection, a TLS failure, or no answer within `timeout`.
+        SpecError: The request cannot be made.
     """
     import httpx
 
@@ -111,7 +72,7 @@ def send_call(
         while True:
             patience = call.cold_start_timeout
             try:
-                response = _attempt(client, url, call)
+                response = client.send(call.build(client, web_url))
                 if not call.replayable or not _refused_by_gateway(response, call.method):
                     return response
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -131,24 +92,6 @@ def send_call(
                     return response
             sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
-
-
-def join(web_url: str, path: str) -> str:
-    """`web_url` and `path` with exactly one slash between them."""
-    return f"{web_url.rstrip('/')}/{path.lstrip('/')}"
-
-
-def _attempt(client: httpx.Client, url: str, call: Call) -> httpx.Response:
-    content: str | bytes | Iterable[bytes] | AsyncIterable[bytes] | None = call.content
-    return client.request(
-        call.method,
-        url,
-        json=call.json,
-        data=dict(call.data) if call.data is not None else None,
-        content=content,
-        headers=dict(call.headers),
-        params=dict(call.params) if call.params is not None else None,
-    )
 
 
 def _refused_by_gateway(response: httpx.Response, method: str) -> bool:

@@ -1,6 +1,7 @@
 """Calls to a group's URL: what is tried again, what is not."""
 
 import http.server
+import re
 import socket
 import ssl
 import threading
@@ -13,7 +14,8 @@ import pytest
 
 from chalkcompute.errors import SpecError, UnreachableError
 from chalkcompute.local.gateway.authority import make_authority, pem_files, server_certificate
-from chalkcompute.service.call import Call, join, send_call
+from chalkcompute.service.call import send_call
+from chalkcompute.service.request import Call, join
 
 URL = "https://env-web.gw.test"
 ENVOY = {"server": "envoy"}
@@ -108,6 +110,55 @@ def test_a_query_in_the_path_is_kept(clock: Clock) -> None:
 def test_one_body(bodies: dict[str, object]) -> None:
     with pytest.raises(SpecError, match="one body"):
         Call(**bodies)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"method": "BAD METHOD"}, "`method` 'BAD METHOD' is no HTTP method"),
+        ({"method": ""}, "is no HTTP method"),
+        ({"path": 3}, "`path` must be a string, not `int`"),
+        ({"path": "/\0"}, "`path` cannot be part of a URL"),
+        ({"headers": {"x-count": 3}}, "`headers`: `x-count` must be a string, not `int`"),
+        ({"headers": {"x count": "3"}}, "`headers`: 'x count' is no name of a header"),
+        ({"headers": {"x-a": "b\r\nx-c: d"}}, "the value of `x-a` has characters"),
+        ({"headers": {"x-a": "Grüße"}}, "the value of `x-a` has characters"),
+        ({"headers": [("x-a", "b")]}, "`headers` must be a dictionary"),
+        ({"headers": {1: "b"}}, "`headers` must be a dictionary"),
+        ({"params": "a=b"}, "`params` must be a dictionary"),
+        ({"params": {"a": {"b": 1}}}, "`params`: `a` must be text"),
+        ({"params": {"a": [1, b"2"]}}, "`params`: `a` must be text"),
+        ({"data": b"a=b"}, "`data` must be a dictionary"),
+        ({"data": {"a": object()}}, "`data`: `a` must be text"),
+        ({"json": {1, 2}}, "`json` cannot be sent"),
+        ({"json": float("nan")}, "`json` cannot be sent"),
+        ({"content": 5}, "`content` cannot be sent"),
+        ({"timeout": 0}, "`timeout` must be a number of seconds, more than 0, not 0"),
+        ({"timeout": "30"}, "`timeout` must be a number of seconds"),
+        ({"cold_start_timeout": -1}, "`cold_start_timeout` must be a number of seconds, 0 or more"),
+        ({"cold_start_timeout": float("nan")}, "`cold_start_timeout` must be a number of seconds"),
+    ],
+)
+def test_what_can_be_no_request_is_said_and_not_sent(
+    clock: Clock, wrong: dict[str, object], said: str
+) -> None:
+    gateway = Gateway(httpx.Response(200))
+    with pytest.raises(SpecError, match=re.escape(said)) as caught:
+        send(gateway, clock, Call(**wrong))  # type: ignore[arg-type]
+    assert caught.value.field == next(iter(wrong))
+    assert gateway.asked == []
+
+
+def test_a_credential_that_cannot_be_sent_is_not_shown() -> None:
+    with pytest.raises(SpecError) as caught:
+        Call(headers={"authorization": "Bearer s3cret\n"})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_lists_numbers_and_truth_values_are_parameters(clock: Clock) -> None:
+    gateway = Gateway(httpx.Response(200))
+    send(gateway, clock, Call(params={"a": [1, "b"], "c": True, "d": None, "e": 0.5}))
+    assert gateway.asked[0].url.query == b"a=1&a=b&c=true&d=&e=0.5"
 
 
 @pytest.mark.parametrize("refusal", [COLD, NO_CONNECTION])
