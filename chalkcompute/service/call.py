@@ -1,8 +1,8 @@
 """One HTTP request to a group's URL, patient with a gateway that has no replica to send it to yet.
 
-Only what never reached a replica is tried again: a connection that could not be made, and Envoy's own
-503 (`no healthy upstream`, `upstream connect error … connection failure`). What the replica itself
-answers, 503 included, is returned at once.
+Only what never reached a replica is tried again: a connection that could not be made, and what the gateway
+itself refused (`refusals`). What a replica answers, 503 included, is returned at once, and a connection that
+ended after the request was sent fails at once, whatever the method.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from chalkcompute.errors import UnreachableError
+from chalkcompute.service.refusals import refusal
 from chalkcompute.service.request import Call, join
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
 # A gateway that takes no connection at all is down, not cold: no use in waiting minutes for it.
 _CONNECT_PATIENCE = 15.0
-_ENVOYS = frozenset({"envoy", "istio-envoy"})
-_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, section 9.2.2
 
 
 def send_call(
@@ -73,7 +72,7 @@ def send_call(
             patience = call.cold_start_timeout
             try:
                 response = client.send(call.build(client, web_url))
-                if not call.replayable or not _refused_by_gateway(response, call.method):
+                if not call.replayable or refusal(response) is None:
                     return response
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 if known is None and _is_unresolved(error):
@@ -92,18 +91,6 @@ def send_call(
                     return response
             sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
-
-
-def _refused_by_gateway(response: httpx.Response, method: str) -> bool:
-    if response.status_code != 503 or response.headers.get("server") not in _ENVOYS:
-        return False
-    body = response.content[:512].decode("utf-8", "replace").lower()
-    if body.startswith("no healthy upstream"):
-        return True
-    # "upstream connect error or disconnect/reset before headers": only with a failed connection is
-    # it certain that no replica saw the request.
-    reached = "connection failure" not in body and "connection timeout" not in body
-    return body.startswith("upstream connect error") and (not reached or method.upper() in _IDEMPOTENT)
 
 
 def _context(ca_pem: str | None) -> ssl.SSLContext:

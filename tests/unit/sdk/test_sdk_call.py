@@ -19,17 +19,16 @@ from chalkcompute.service.request import Call, join
 
 URL = "https://env-web.gw.test"
 ENVOY = {"server": "envoy"}
+BEFORE_HEADERS = "upstream connect error or disconnect/reset before headers. "
 COLD = httpx.Response(503, headers=ENVOY, text="no healthy upstream")
-NO_CONNECTION = httpx.Response(
-    503,
-    headers=ENVOY,
-    text="upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
-)
-RESET = httpx.Response(
-    503,
-    headers=ENVOY,
-    text="upstream connect error or disconnect/reset before headers. reset reason: connection termination",
-)
+
+
+def envoy_says(reason: str) -> httpx.Response:
+    return httpx.Response(503, headers=ENVOY, text=f"{BEFORE_HEADERS}{reason}")
+
+
+NO_CONNECTION = envoy_says("reset reason: remote connection failure")
+FROM_A_REPLICA = {**ENVOY, "x-envoy-upstream-service-time": "3"}
 
 
 class Clock:
@@ -161,33 +160,51 @@ def test_lists_numbers_and_truth_values_are_parameters(clock: Clock) -> None:
     assert gateway.asked[0].url.query == b"a=1&a=b&c=true&d=&e=0.5"
 
 
-@pytest.mark.parametrize("refusal", [COLD, NO_CONNECTION])
-def test_what_the_gateway_refused_is_tried_again(clock: Clock, refusal: httpx.Response) -> None:
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        COLD,
+        httpx.Response(503, headers={"server": "istio-envoy"}, text="no healthy upstream"),
+        NO_CONNECTION,
+        envoy_says("reset reason: connection failure"),
+        envoy_says("reset reason: local connection failure"),
+        envoy_says("reset reason: connection timeout"),
+        envoy_says(
+            "reset reason: remote connection failure, transport failure reason: delayed connect error: 111"
+        ),
+    ],
+)
+def test_what_the_gateway_refused_is_tried_again(clock: Clock, method: str, refusal: httpx.Response) -> None:
     gateway = Gateway(refusal, refusal, httpx.Response(200))
-    assert send(gateway, clock, Call(json={"a": 1})).status_code == 200
+    assert send(gateway, clock, Call(method=method, json={"a": 1})).status_code == 200
     assert [request.content for request in gateway.asked] == [b'{"a":1}'] * 3
     assert clock.now == pytest.approx(0.25 + 0.5)
 
 
+@pytest.mark.parametrize("method", ["POST", "GET", "PUT", "DELETE"])
 @pytest.mark.parametrize(
     "answer",
     [
         httpx.Response(503, text="no healthy upstream"),
         httpx.Response(503, headers=ENVOY, text="busy: no healthy upstream"),
+        httpx.Response(503, headers=ENVOY, text="no healthy upstream is what I have"),
         httpx.Response(502, headers=ENVOY, text="no healthy upstream"),
         httpx.Response(500, headers=ENVOY),
-        RESET,
+        httpx.Response(404, headers=FROM_A_REPLICA),
+        httpx.Response(503, headers=FROM_A_REPLICA, text="no healthy upstream"),
+        httpx.Response(503, headers=FROM_A_REPLICA, text=NO_CONNECTION.text),
+        envoy_says("reset reason: connection termination"),
+        envoy_says("reset reason: remote reset"),
+        envoy_says("retried and the latest reset reason: remote connection failure"),
     ],
 )
-def test_what_may_have_reached_a_replica_is_returned_at_once(clock: Clock, answer: httpx.Response) -> None:
+def test_what_may_have_reached_a_replica_is_returned_at_once(
+    clock: Clock, method: str, answer: httpx.Response
+) -> None:
     gateway = Gateway(answer)
-    assert send(gateway, clock, Call()).status_code == answer.status_code
+    assert send(gateway, clock, Call(method=method)).status_code == answer.status_code
     assert len(gateway.asked) == 1
-
-
-def test_a_reset_is_tried_again_where_twice_is_as_good_as_once(clock: Clock) -> None:
-    gateway = Gateway(RESET, httpx.Response(200))
-    assert send(gateway, clock, Call(method="get")).status_code == 200
 
 
 @pytest.mark.parametrize(("patience", "most"), [(0.0, 0.0), (3.0, 3.0), (60.0, 60.0)])
