@@ -291,6 +291,7 @@ class ChalkClient:
             SpecError: More than one body, or what can be no request; nothing was sent.
         """
         from chalkcompute.service.call import send_call
+        from chalkcompute.service.outlook import is_hopeless, youth_left
         from chalkcompute.service.read import find_record
         from chalkcompute.service.request import Call
 
@@ -313,6 +314,8 @@ class ChalkClient:
             call,
             ca_pem=_read_pem(ca_file) if ca_file is not None else self._way_in(record.gateway).authority,
             addresses=lambda: self._way_in(record.gateway).addresses,
+            is_hopeless=lambda: is_hopeless(self._cluster(), self._scope(), name, world=world),
+            youth_left=lambda: youth_left(self._cluster(), record, world=world),
             sleep=world.sleep,
             monotonic=world.monotonic,
         )

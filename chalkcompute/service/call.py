@@ -1,8 +1,9 @@
 """One HTTP request to a group's URL, patient with a gateway that has no replica to send it to yet.
 
 Only what never reached a replica is tried again: a connection that could not be made, and what the gateway
-itself refused (`refusals`). What a replica answers, 503 included, is returned at once, and a connection that
-ended after the request was sent fails at once, whatever the method.
+itself refused (`refusals`; while a group is new, also what GET, HEAD and OPTIONS cannot tell from that). What
+a replica answers, 503 included, is returned at once, and a connection that ended after the request was sent
+fails at once, whatever the method.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from chalkcompute.errors import UnreachableError
-from chalkcompute.service.refusals import refusal
+from chalkcompute.service.refusals import Refusal, refusal
 from chalkcompute.service.request import Call, join
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
 # A gateway that takes no connection at all is down, not cold: no use in waiting minutes for it.
 _CONNECT_PATIENCE = 15.0
+_LOOK_EVERY = 10.0
 
 
 def send_call(
@@ -35,6 +37,8 @@ def send_call(
     *,
     ca_pem: str | None = None,
     addresses: Callable[[], Sequence[str]] = tuple,
+    is_hopeless: Callable[[], bool] = lambda: False,
+    youth_left: Callable[[], float] = lambda: 0.0,
     transport: httpx.BaseTransport | None = None,
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
@@ -46,6 +50,9 @@ def send_call(
         call: What to send.
         ca_pem: Certificate authorities to trust besides the system's, PEM.
         addresses: The gateway's own addresses, for when the host name does not resolve from here.
+        is_hopeless: Whether the group will not get a replica by itself; asked every ten seconds.
+        youth_left: Seconds for which the gateway may not know the group yet; asked at most once, and only
+            after an answer that would be explained by it.
         transport: httpx transport instead of the network.
         sleep: Wait that many seconds.
         monotonic: Seconds, for time limits.
@@ -58,8 +65,7 @@ def send_call(
 
     url = join(web_url, call.path)
     context = _context(ca_pem)
-    start = monotonic()
-    pause = _FIRST_PAUSE
+    patience = _Patience(call, is_hopeless, youth_left, monotonic)
     known: tuple[str, ...] | None = None
     with contextlib.ExitStack() as stack:
 
@@ -69,28 +75,77 @@ def send_call(
 
         client = connect(transport if transport is not None else _loopback(httpx.URL(url), context))
         while True:
-            patience = call.cold_start_timeout
+            began = monotonic()
             try:
                 response = client.send(call.build(client, web_url))
-                if not call.replayable or refusal(response) is None:
-                    return response
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 if known is None and _is_unresolved(error):
                     known = tuple(addresses())
                     if known:
                         client = connect(_at(known, context))
                         continue
-                patience = min(patience, _CONNECT_PATIENCE)
-                final = not call.replayable or _is_tls_failure(error)
-                if final or monotonic() - start + pause > patience:
+                if _is_tls_failure(error) or not patience.after_no_connection(began):
                     raise _unreachable(url, error, known) from error
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 raise _unreachable(url, error, known) from error
             else:
-                if monotonic() - start + pause > patience:
+                if not patience.after(refusal(call.method, response)):
                     return response
-            sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            sleep(patience.pause())
+
+
+class _Patience:
+    """How long to go on trying: until when depends on what went wrong, and `cold_start_timeout` ends all."""
+
+    def __init__(
+        self,
+        call: Call,
+        is_hopeless: Callable[[], bool],
+        youth_left: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._is_hopeless = is_hopeless
+        self._youth_left = youth_left
+        self._monotonic = monotonic
+        self._end = monotonic() + (call.cold_start_timeout if call.replayable else 0.0)
+        self._looked = monotonic()
+        self._known_until: float | None = None
+        self._down_since: float | None = None
+        self._next_pause = _FIRST_PAUSE
+        self._room = 0.0
+
+    def after(self, refused: Refusal | None) -> bool:
+        """Whether to try again after an answer that was refused for this reason, or was not."""
+        self._down_since = None
+        if refused is None or self._monotonic() >= self._end:
+            return False
+        if refused is Refusal.NO_REPLICA:
+            return self._lasts(self._end)
+        if self._known_until is None:
+            self._known_until = self._monotonic() + self._youth_left()
+        return self._lasts(self._known_until)
+
+    def after_no_connection(self, began: float) -> bool:
+        """Whether to try again after an attempt, begun then, that made no connection."""
+        if self._down_since is None:
+            self._down_since = began
+        return self._lasts(self._down_since + _CONNECT_PATIENCE)
+
+    def pause(self) -> float:
+        """Seconds until the next attempt: each pause twice as long as the one before, the last one cut."""
+        pause = min(self._next_pause, self._room)
+        self._next_pause = min(self._next_pause * 2, _LONGEST_PAUSE)
+        return pause
+
+    def _lasts(self, until: float) -> bool:
+        now = self._monotonic()
+        self._room = min(until, self._end) - now
+        if self._room <= 0:
+            return False
+        if now - self._looked < _LOOK_EVERY:
+            return True
+        self._looked = now
+        return not self._is_hopeless()
 
 
 def _context(ca_pem: str | None) -> ssl.SSLContext:

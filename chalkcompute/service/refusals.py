@@ -10,6 +10,13 @@ sent again. The rules, in this order:
    (source/common/http/utility.cc, `resetReasonToString`, names the reasons). `connection termination` and
    resets come after the request was sent, and with `retried and the latest` an earlier try of Envoy's own may
    have got through. No replica: tried again, with any method.
+3. Only while the gateway may still be catching up with a new group (`Accepted` and `Available` speak of the
+   control plane; `outlook.YOUTH` says how long), what it says before it knows the route or a replica of it:
+   a. Envoy's 404: no content, no header but its own; with any method. Where Envoy is told to hide the header
+      of rule 1, as Envoy Gateway does by default, an application's 404 that is as bare looks just alike.
+   b. One of `_OWN_PAGES`, with any method: whichever proxy wrote it, the request got no further.
+   c. Any other 404, 502 or 503 of a gateway that is not Envoy, with GET, HEAD and OPTIONS. It may be the
+      application's own, but asking again changes nothing there (RFC 9110, section 9.2.1).
 """
 
 from __future__ import annotations
@@ -32,27 +39,50 @@ _NO_REPLICA = re.compile(
     r"reset reason: ((local|remote) )?connection (failure|timeout)(, .*)?",
     re.DOTALL,
 )
+_OWN_PAGES = (
+    # Traefik: a service without servers (pkg/server/service/loadbalancer, `errNoAvailableServer`)
+    (503, re.compile(r"no available server")),
+    # NGINX Gateway Fabric: a Service without endpoints (nginx/nginx-gateway-fabric#2696)
+    (503, re.compile(r"<html>.*<center>nginx.*", re.DOTALL)),
+    # HAProxy: no server that takes a connection (its configuration manual, section 1.3.1)
+    (503, re.compile(r"<html>.*No server is available to handle this request\..*", re.DOTALL)),
+    # Google's load balancers, which are Envoys that do not say so: no endpoint, no route
+    (503, re.compile(r"no healthy upstream")),
+    (404, re.compile(r"fault filter abort")),
+    # Kong: no route
+    (404, re.compile(r'\{\s*"message":\s*"no Route matched with those values".*', re.DOTALL)),
+)
+_BARE = frozenset({"alt-svc", "connection", "content-length", "date", "server"})
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _TEXT = 512
 
 
 class Refusal(enum.Enum):
     """Why a gateway answered by itself."""
 
-    NO_REPLICA = "it has no replica that takes a connection"
+    NO_REPLICA = "no replica took the connection"
+    PERHAPS_NOT_KNOWN = "if the group is new to it, it knows no route or no replica yet"
 
 
-def refusal(response: httpx.Response) -> Refusal | None:
+def refusal(method: str, response: httpx.Response) -> Refusal | None:
     """Why the gateway answered this by itself; None if a replica did, or may have."""
     if _FROM_A_REPLICA in response.headers:
         return None
+    status = response.status_code
     if response.headers.get("server") in _ENVOYS:
         return _by_envoy(response)
+    if any(status == each and page.fullmatch(_text(response)) for each, page in _OWN_PAGES):
+        return Refusal.PERHAPS_NOT_KNOWN
+    if status in (404, 502, 503) and method.upper() in _SAFE:
+        return Refusal.PERHAPS_NOT_KNOWN
     return None
 
 
 def _by_envoy(response: httpx.Response) -> Refusal | None:
     if response.status_code == 503 and _NO_REPLICA.fullmatch(_text(response)):
         return Refusal.NO_REPLICA
+    if response.status_code == 404 and not response.content and _BARE.issuperset(response.headers):
+        return Refusal.PERHAPS_NOT_KNOWN
     return None
 
 

@@ -1,6 +1,7 @@
 """Calls to a group's URL: what is tried again, what is not."""
 
 import http.server
+import itertools
 import re
 import socket
 import ssl
@@ -8,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -68,8 +70,8 @@ class Gateway(httpx.BaseTransport):
         return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
 
-def send(gateway: Gateway, clock: Clock, call: Call) -> httpx.Response:
-    return send_call(URL, call, transport=gateway, sleep=clock.sleep, monotonic=clock.monotonic)
+def send(gateway: Gateway, clock: Clock, call: Call, **outlook: Callable[[], Any]) -> httpx.Response:
+    return send_call(URL, call, transport=gateway, sleep=clock.sleep, monotonic=clock.monotonic, **outlook)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -222,6 +224,139 @@ def test_a_connection_that_cannot_be_made_is_tried_for_a_while(clock: Clock) -> 
     with pytest.raises(UnreachableError, match="refused"):
         send(Gateway(httpx.ConnectError("refused")), clock, Call())
     assert clock.now < 60
+
+
+class Cluster:
+    """What `call()` asks of the cluster, and when."""
+
+    def __init__(self, clock: Clock, *, hopeless_from: float = 1e9, youth: float = 0.0) -> None:
+        self.clock = clock
+        self.hopeless_from = hopeless_from
+        self.youth = youth
+        self.asked: list[tuple[str, float]] = []
+
+    def is_hopeless(self) -> bool:
+        self.asked.append(("hopeless", self.clock.now))
+        return self.clock.now >= self.hopeless_from
+
+    def youth_left(self) -> float:
+        self.asked.append(("youth", self.clock.now))
+        return self.youth
+
+    def send(self, gateway: Gateway, call: Call) -> httpx.Response:
+        return send(gateway, self.clock, call, is_hopeless=self.is_hopeless, youth_left=self.youth_left)
+
+
+def test_a_group_that_failed_is_not_waited_for(clock: Clock) -> None:
+    cluster = Cluster(clock, hopeless_from=20)
+    response = cluster.send(Gateway(COLD), Call())
+    assert (response.status_code, response.text) == (503, COLD.text)
+    assert 20 <= clock.now < 30
+    assert [what for what, _ in cluster.asked] == ["hopeless", "hopeless"]
+    assert all(10 <= after - before < 15 for (_, before), (_, after) in itertools.pairwise(cluster.asked))
+
+
+def test_a_gateway_that_is_down_is_not_waited_for_when_the_group_failed(clock: Clock) -> None:
+    with pytest.raises(UnreachableError, match="refused"):
+        Cluster(clock, hopeless_from=0).send(Gateway(httpx.ConnectError("refused")), Call())
+    assert 10 <= clock.now < 15
+
+
+def test_a_gateway_that_goes_down_late_is_tried_for_as_long(clock: Clock) -> None:
+    answers: list[Answer] = [COLD] * 12
+    gateway = Gateway(*answers, httpx.ConnectError("refused"), httpx.Response(200))
+    assert send(gateway, clock, Call()).status_code == 200
+    assert clock.now > 40
+
+
+NGINX_404 = httpx.Response(404, text="<html>\n<head>404</head><body><hr><center>nginx</center></body></html>")
+NGINX_502 = httpx.Response(502, text=NGINX_404.text)
+NGINX_503 = httpx.Response(503, text=NGINX_404.text)
+TRAEFIK_404 = httpx.Response(404, text="404 page not found\n")
+TRAEFIK_503 = httpx.Response(503, text="no available server\n")
+HAPROXY_503 = httpx.Response(
+    503,
+    text="<html><body><h1>503 Service Unavailable</h1>\n"
+    "No server is available to handle this request.\n</body></html>\n",
+)
+GOOGLE_404 = httpx.Response(404, headers={"via": "1.1 google"}, text="fault filter abort")
+GOOGLE_503 = httpx.Response(503, headers={"via": "1.1 google"}, text="no healthy upstream")
+KONG_404 = httpx.Response(
+    404, text='{\n  "message":"no Route matched with those values",\n  "request_id":"1"}'
+)
+ENVOY_404 = httpx.Response(404, headers={**ENVOY, "date": "now", "content-length": "0"})
+OTHER_503 = httpx.Response(503, text="<h1>Error: Server Error</h1>")
+
+OWN = [NGINX_503, TRAEFIK_503, HAPROXY_503, GOOGLE_404, GOOGLE_503, KONG_404, ENVOY_404]
+PERHAPS_OWN = [NGINX_404, NGINX_502, TRAEFIK_404, OTHER_503]
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
+@pytest.mark.parametrize("answer", OWN)
+def test_a_new_group_may_not_have_got_round_to_the_gateway(
+    clock: Clock, method: str, answer: httpx.Response
+) -> None:
+    cluster, gateway = Cluster(clock, youth=14.0), Gateway(answer, answer, answer, httpx.Response(200))
+    assert cluster.send(gateway, Call(method=method)).status_code == 200
+    assert cluster.asked == [("youth", 0.0)]
+
+
+@pytest.mark.parametrize("answer", PERHAPS_OWN)
+def test_only_what_changes_nothing_is_sent_again_when_it_is_not_clear_who_answered(
+    clock: Clock, answer: httpx.Response
+) -> None:
+    for method in ("get", "HEAD", "OPTIONS"):
+        gateway = Gateway(answer, httpx.Response(200))
+        assert Cluster(clock, youth=14.0).send(gateway, Call(method=method)).status_code == 200
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        cluster, gateway = Cluster(clock, youth=14.0), Gateway(answer, httpx.Response(200))
+        assert cluster.send(gateway, Call(method=method)).status_code == answer.status_code
+        assert cluster.asked == []
+
+
+@pytest.mark.parametrize("answer", [*OWN, *PERHAPS_OWN])
+def test_of_a_group_that_is_not_new_every_such_answer_is_the_answer(
+    clock: Clock, answer: httpx.Response
+) -> None:
+    for method in ("GET", "POST"):
+        gateway = Gateway(answer, httpx.Response(200))
+        assert Cluster(clock).send(gateway, Call(method=method)).status_code == answer.status_code
+    assert clock.now == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(404, headers=FROM_A_REPLICA),
+        httpx.Response(502, headers={"x-envoy-upstream-service-time": "1"}),
+        httpx.Response(404, headers=ENVOY, text="no such page"),
+        httpx.Response(404, headers={**ENVOY, "content-type": "application/json"}),
+        httpx.Response(404, headers={**ENVOY, "x-powered-by": "Express"}),
+        httpx.Response(502, headers=ENVOY),
+        httpx.Response(503, headers=ENVOY, text="busy"),
+        httpx.Response(500, text="no"),
+        httpx.Response(504, text="no"),
+        httpx.Response(200),
+    ],
+)
+def test_what_an_application_answers_is_not_delayed_by_its_youth(
+    clock: Clock, answer: httpx.Response
+) -> None:
+    for method in ("GET", "POST"):
+        cluster, gateway = Cluster(clock, youth=14.0), Gateway(answer)
+        assert cluster.send(gateway, Call(method=method)).status_code == answer.status_code
+        assert (len(gateway.asked), cluster.asked) == (1, [])
+
+
+@pytest.mark.parametrize(("cold_start_timeout", "waits"), [(300.0, 6.0), (4.0, 4.0), (0.0, 0.0)])
+def test_youth_ends_and_the_last_answer_is_returned(
+    clock: Clock, cold_start_timeout: float, waits: float
+) -> None:
+    cluster, gateway = Cluster(clock, youth=6.0), Gateway(ENVOY_404)
+    response = cluster.send(gateway, Call(cold_start_timeout=cold_start_timeout))
+    assert response.status_code == 404
+    assert clock.now == pytest.approx(waits)
+    assert len(cluster.asked) == (waits > 0)
 
 
 def _tls_error() -> httpx.ConnectError:
