@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from chalkcompute.errors import ChalkError, ConfigError, SpecError
+from chalkcompute.errors import ChalkError, SpecError
 from chalkcompute.types import (
     DeleteResult,
     DeployResult,
@@ -74,7 +74,7 @@ class ChalkClient:
         self._loaded: Settings | None = None
         self._chosen: Connection | None = None
         self._opened: Cluster | None = None
-        self._ways_in: dict[tuple[str, str], WayIn] = {}
+        self._ways_in: dict[Gateway, WayIn] = {}
         self._made_world: World | None = None
         self._ahead: Callable[[], timedelta] = timedelta
 
@@ -290,9 +290,7 @@ class ChalkClient:
             UnreachableError: No connection, or no answer in time.
             SpecError: More than one body, or what can be no request; nothing was sent.
         """
-        from chalkcompute.service.call import send_call
-        from chalkcompute.service.outlook import is_hopeless, youth_left
-        from chalkcompute.service.read import find_record
+        from chalkcompute.service.call import call_group
         from chalkcompute.service.request import Call
 
         call = Call(
@@ -306,27 +304,16 @@ class ChalkClient:
             timeout=timeout,
             cold_start_timeout=cold_start_timeout,
         )
-        record = find_record(self._cluster(), self._namespace(), name)
-        ca_file = self._settings().ca_file
-        world = self._world()
-        return send_call(
-            record.web_url,
+        return call_group(
+            self._cluster(),
+            self._scope(),
+            name,
             call,
-            ca_pem=_read_pem(ca_file) if ca_file is not None else self._way_in(record.gateway).authority,
-            addresses=lambda: self._way_in(record.gateway).addresses,
-            is_hopeless=lambda: is_hopeless(self._cluster(), self._scope(), name, world=world),
-            youth_left=lambda: youth_left(self._cluster(), record, world=world),
-            sleep=world.sleep,
-            monotonic=world.monotonic,
+            address=self._settings().gateway_address,
+            ca_file=self._settings().ca_file,
+            ways_in=self._ways_in,
+            world=self._world(),
         )
-
-    def _way_in(self, gateway: Gateway) -> WayIn:
-        from chalkcompute.service.read import way_in
-
-        key = (gateway.namespace, gateway.name)
-        if key not in self._ways_in:
-            self._ways_in[key] = way_in(self._cluster(), gateway)
-        return self._ways_in[key]
 
     def _settings(self) -> Settings:
         if self._loaded is None:
@@ -393,10 +380,3 @@ class ChalkClient:
 def _exactly_one(name: str | None, group_id: str | None) -> None:
     if (name is None) == (group_id is None):
         raise SpecError("exactly one of `name` and `id` must be given", field="name")
-
-
-def _read_pem(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read CHALK_CA_FILE `{path}`: {error}") from error

@@ -8,21 +8,27 @@ fails at once, whatever the method.
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chalkcompute.errors import UnreachableError
+from chalkcompute.cluster.protocol import Cluster
+from chalkcompute.errors import ConfigError, UnreachableError
+from chalkcompute.manifests import labels
+from chalkcompute.manifests.placement import Gateway
+from chalkcompute.service.outlook import is_hopeless, youth_left
+from chalkcompute.service.reach import NoWayError, Reach
+from chalkcompute.service.read import WayIn, find_record, way_in
 from chalkcompute.service.refusals import Refusal, refusal
 from chalkcompute.service.request import Call, join
+from chalkcompute.service.scope import Scope, World
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["send_call"]
+__all__ = ["call_group", "send_call"]
 
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
@@ -31,11 +37,61 @@ _CONNECT_PATIENCE = 15.0
 _LOOK_EVERY = 10.0
 
 
+def call_group(
+    cluster: Cluster,
+    scope: Scope,
+    name: str,
+    call: Call,
+    *,
+    address: str | None,
+    ca_file: Path | None,
+    ways_in: dict[Gateway, WayIn],
+    world: World,
+) -> httpx.Response:
+    """Send it to a group; see `ChalkClient.call`.
+
+    Args:
+        cluster: The cluster.
+        scope: Where the group is.
+        name: Its name.
+        call: What to send.
+        address: The only address to go to, or None.
+        ca_file: PEM of the authorities to trust besides the system's; else what the Gateway advertises.
+        ways_in: What is known of gateways already; added to.
+        world: Clock and sleep.
+
+    Raises:
+        NotFoundError: There is no such group.
+        ConfigError: `ca_file` cannot be read, or what is to be trusted is no certificate.
+        UnreachableError: As of `send_call`.
+        SpecError: As of `send_call`.
+    """
+    record = find_record(cluster, scope.namespace, name)
+
+    def gateway() -> WayIn:
+        if record.gateway not in ways_in:
+            ways_in[record.gateway] = way_in(cluster, record.gateway)
+        return ways_in[record.gateway]
+
+    return send_call(
+        record.web_url,
+        call,
+        ca_pem=_read_pem(ca_file) if ca_file is not None else gateway().authority,
+        address=address,
+        addresses=lambda: gateway().addresses,
+        is_hopeless=lambda: is_hopeless(cluster, scope, name, world=world),
+        youth_left=lambda: youth_left(cluster, record, world=world),
+        sleep=world.sleep,
+        monotonic=world.monotonic,
+    )
+
+
 def send_call(
     web_url: str,
     call: Call,
     *,
     ca_pem: str | None = None,
+    address: str | None = None,
     addresses: Callable[[], Sequence[str]] = tuple,
     is_hopeless: Callable[[], bool] = lambda: False,
     youth_left: Callable[[], float] = lambda: 0.0,
@@ -49,11 +105,12 @@ def send_call(
         web_url: The group's URL.
         call: What to send.
         ca_pem: Certificate authorities to trust besides the system's, PEM.
-        addresses: The gateway's own addresses, for when the host name does not resolve from here.
+        address: The only address to go to, or None to go by the host name.
+        addresses: The gateway's own addresses, for when its host name leads nowhere.
         is_hopeless: Whether the group will not get a replica by itself; asked every ten seconds.
         youth_left: Seconds for which the gateway may not know the group yet; asked at most once, and only
             after an answer that would be explained by it.
-        transport: httpx transport instead of the network.
+        transport: httpx transport instead of the network, for the host name.
         sleep: Wait that many seconds.
         monotonic: Seconds, for time limits.
 
@@ -64,30 +121,21 @@ def send_call(
     import httpx
 
     url = join(web_url, call.path)
-    context = _context(ca_pem)
     patience = _Patience(call, is_hopeless, youth_left, monotonic)
-    known: tuple[str, ...] | None = None
-    with contextlib.ExitStack() as stack:
-
-        def connect(through: httpx.BaseTransport | None) -> httpx.Client:
-            client = httpx.Client(transport=through, timeout=call.timeout, verify=context)
-            return stack.enter_context(client)
-
-        client = connect(transport if transport is not None else _loopback(httpx.URL(url), context))
+    host, context = httpx.URL(web_url).host, _context(ca_pem)
+    with Reach(
+        host, context, call.timeout, address=address, addresses=addresses, transport=transport
+    ) as reach:
         while True:
             began = monotonic()
             try:
-                response = client.send(call.build(client, web_url))
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                if known is None and _is_unresolved(error):
-                    known = tuple(addresses())
-                    if known:
-                        client = connect(_at(known, context))
-                        continue
-                if _is_tls_failure(error) or not patience.after_no_connection(began):
-                    raise _unreachable(url, error, known) from error
+                response = reach.send(lambda client: call.build(client, web_url))
+            except NoWayError as error:
+                if error.is_final or not patience.after_no_connection(began):
+                    raise error.explained(url) from error
             except httpx.RequestError as error:
-                raise _unreachable(url, error, known) from error
+                why = str(error) or type(error).__name__
+                raise UnreachableError(f"no answer from `{url}`: {why}") from error
             else:
                 if not patience.after(refusal(call.method, response)):
                     return response
@@ -153,76 +201,18 @@ def _context(ca_pem: str | None) -> ssl.SSLContext:
 
     context = httpx.create_ssl_context()
     if ca_pem is not None:
-        context.load_verify_locations(cadata=ca_pem)
+        try:
+            context.load_verify_locations(cadata=ca_pem)
+        except ssl.SSLError as error:
+            raise ConfigError(
+                "what the gateway's certificate is to be checked against is no certificate in PEM form",
+                hint=f"see CHALK_CA_FILE, or else the Gateway's annotation `{labels.CA_ANNOTATION}`",
+            ) from error
     return context
 
 
-def _loopback(url: httpx.URL, context: ssl.SSLContext) -> httpx.BaseTransport | None:
-    """For `*.localhost` this machine, whatever a resolver or a proxy says (RFC 6761); else httpx's own."""
-    if not (url.host == "localhost" or url.host.endswith(".localhost")):
-        return None
-    return _at(("127.0.0.1",), context)
-
-
-def _at(addresses: Sequence[str], context: ssl.SSLContext) -> httpx.BaseTransport:
-    """Connects to the first of these addresses that answers, whatever the URL's host resolves to.
-
-    Host header, TLS server name and what the certificate is checked against are those of the URL.
-    """
-    import httpx
-
-    inner = httpx.HTTPTransport(verify=context)
-
-    class At(httpx.BaseTransport):
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            for address in addresses[:-1]:
-                with contextlib.suppress(httpx.ConnectError, httpx.ConnectTimeout):  # nothing was sent yet
-                    return inner.handle_request(self._to(address, request))
-            return inner.handle_request(self._to(addresses[-1], request))
-
-        def _to(self, address: str, request: httpx.Request) -> httpx.Request:
-            return httpx.Request(
-                request.method,
-                request.url.copy_with(host=address),
-                headers=request.headers,
-                stream=request.stream,
-                extensions={**request.extensions, "sni_hostname": request.url.host},
-            )
-
-        def close(self) -> None:
-            inner.close()
-
-    return At()
-
-
-def _is_unresolved(error: BaseException) -> bool:
-    return any(isinstance(each, socket.gaierror) for each in _chain(error))
-
-
-def _is_tls_failure(error: BaseException) -> bool:
-    return any(isinstance(each, ssl.SSLError) for each in _chain(error))
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
-
-
-def _unreachable(url: str, error: Exception, known: Sequence[str] | None) -> UnreachableError:
-    why = str(error) or type(error).__name__
-    hint = None
-    if _is_tls_failure(error):
-        hint = "if the gateway's certificate is signed by your own authority, set CHALK_CA_FILE"
-    elif known:
-        why += f" (its host name does not resolve here, and the Gateway's own {_listed(known)} was tried)"
-        hint = "point DNS at the gateway, and see that this machine may connect to it"
-    elif known is not None:
-        why += " (its host name does not resolve here, and the Gateway has no address in its status)"
-        hint = "point a wildcard DNS record of the gateway's domain at the gateway"
-    return UnreachableError(f"cannot reach `{url}`: {why}", hint=hint)
-
-
-def _listed(addresses: Sequence[str]) -> str:
-    return ", ".join(f"`{address}`" for address in addresses)
+def _read_pem(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read CHALK_CA_FILE `{path}`: {error}") from error

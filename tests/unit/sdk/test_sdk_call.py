@@ -1,21 +1,15 @@
 """Calls to a group's URL: what is tried again, what is not."""
 
-import http.server
 import itertools
 import re
-import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
 from chalkcompute.errors import SpecError, UnreachableError
-from chalkcompute.local.gateway.authority import make_authority, pem_files, server_certificate
 from chalkcompute.service.call import send_call
 from chalkcompute.service.request import Call, join
 
@@ -379,111 +373,3 @@ def test_a_body_that_can_be_read_once_is_sent_once(clock: Clock) -> None:
     gateway = Gateway(COLD)
     assert send(gateway, clock, Call(content=iter([b"a"]))).status_code == 503
     assert len(gateway.asked) == 1
-
-
-def test_localhost_names_mean_this_machine(clock: Clock) -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    listener.close()  # nobody answers: the message names the public URL all the same
-    with pytest.raises(UnreachableError, match=rf"e-web\.gw\.localhost:{port}"):
-        send_call(
-            f"http://e-web.gw.localhost:{port}",
-            Call(cold_start_timeout=0),
-            sleep=clock.sleep,
-            monotonic=clock.monotonic,
-        )
-
-
-def _unresolved() -> httpx.ConnectError:
-    error = httpx.ConnectError("[Errno -2] Name or service not known")
-    error.__cause__ = socket.gaierror(-2, "Name or service not known")
-    return error
-
-
-class SayHost(http.server.BaseHTTPRequestHandler):
-    """Answers with the `Host` header."""
-
-    def do_POST(self) -> None:
-        body = self.headers["Host"].encode() + b" " + self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Nothing on stderr."""
-
-
-@pytest.fixture
-def tls(tmp_path: Path) -> Iterator[tuple[int, str]]:
-    """Port of an HTTPS server for `*.gw.test`, and the PEM of its authority."""
-    now = datetime.now(UTC)
-    authority = make_authority("gw.test", now)
-    server_certificate(tmp_path, "server", authority, ("*.gw.test",), now)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*pem_files(tmp_path, "server"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SayHost)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port, authority.pem
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_a_host_that_does_not_resolve_is_reached_at_the_gateways_own_address(
-    clock: Clock, tls: tuple[int, str]
-) -> None:
-    port, authority = tls
-    unresolved = Gateway(_unresolved())
-    response = send_call(
-        f"https://env-web.gw.test:{port}",
-        Call(json={"a": 1}),
-        ca_pem=authority,
-        addresses=lambda: ("127.0.0.1",),
-        transport=unresolved,
-        sleep=clock.sleep,
-        monotonic=clock.monotonic,
-    )
-    assert response.text == f'env-web.gw.test:{port} {{"a":1}}'
-    assert str(response.url) == f"https://env-web.gw.test:{port}/"
-    assert len(unresolved.asked) == 1
-
-
-@pytest.mark.parametrize(("host", "trusted"), [("env-web.gw.test", False), ("env-web.other.test", True)])
-def test_by_its_address_the_gateway_has_to_prove_itself_all_the_same(
-    clock: Clock, tls: tuple[int, str], host: str, trusted: bool
-) -> None:
-    port, authority = tls
-    with pytest.raises(UnreachableError) as caught:
-        send_call(
-            f"https://{host}:{port}",
-            Call(),
-            ca_pem=authority if trusted else None,
-            addresses=lambda: ("127.0.0.1",),
-            transport=Gateway(_unresolved()),
-            sleep=clock.sleep,
-            monotonic=clock.monotonic,
-        )
-    assert "CHALK_CA_FILE" in (caught.value.hint or "")
-
-
-@pytest.mark.parametrize(
-    ("addresses", "said"), [((), "no address"), (("127.0.0.1",), "`127.0.0.1` was tried")]
-)
-def test_a_host_that_does_not_resolve_is_said(clock: Clock, addresses: tuple[str, ...], said: str) -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    listener.close()
-    with pytest.raises(UnreachableError, match="does not resolve") as caught:
-        send_call(
-            f"https://env-web.gw.test:{port}",
-            Call(),
-            addresses=lambda: addresses,
-            transport=Gateway(_unresolved()),
-            sleep=clock.sleep,
-            monotonic=clock.monotonic,
-        )
-    assert said in caught.value.message
-    assert "DNS" in (caught.value.hint or "")

@@ -1,19 +1,24 @@
-"""What `call()` asks of the cluster: whether there is hope, and how new the group is to the gateway."""
+"""What `call()` asks of the cluster: whether there is hope, how new the group is, what to trust."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import http.server
+import threading
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import certifi
 import pytest
 
 from chalkcompute import ChalkClient, ScalingGroupSpec, Status
-from chalkcompute.errors import ForbiddenError, ServerBusyError, UnreachableError
+from chalkcompute.errors import ConfigError, ForbiddenError, ServerBusyError, UnreachableError
 from chalkcompute.manifests.record import Record
 from chalkcompute.service.outlook import YOUTH, is_hopeless, youth_left
 from chalkcompute.service.read import find_record
 from chalkcompute.service.scope import Scope, World
+from chalkcompute.settings import Settings
 from chalkcompute.types import rfc3339
 
 if TYPE_CHECKING:
@@ -125,3 +130,67 @@ def test_youth_is_that_of_the_record_where_nothing_else_may_be_seen(
     no = ForbiddenError("no", status=403, reason="Forbidden")
     _, failing = reconnect(fail={("get", "Deployment"): no, ("get", "HTTPRoute"): no})
     assert youth_left(failing, record, world=world) == YOUTH
+
+
+class ColdGateway(http.server.BaseHTTPRequestHandler):
+    """Answers as an Envoy that has no replica, or no route."""
+
+    def do_GET(self) -> None:
+        status, body = (503, b"no healthy upstream") if self.path == "/cold" else (404, b"")
+        self.send_response_only(status)
+        self.send_header("Server", "envoy")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Nothing on stderr."""
+
+
+@pytest.fixture
+def gateway_port() -> Iterator[int]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), ColdGateway)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_call_asks_the_cluster_only_when_the_gateway_refuses(
+    cluster: ApiCluster, clock: Clock, world: World, spec: ScalingGroupSpec, gateway_port: int
+) -> None:
+    settings = Settings(
+        gateway=("kube-system", "gw"),
+        gateway_section="http",
+        gateway_port=gateway_port,
+        gateway_address="127.0.0.1",
+        ca_file=Path(certifi.where()),
+    )
+    client = ChalkClient.over(cluster, settings, world)
+    client.create_scaling_group(spec)
+    cluster.calls.clear()
+    assert client.call("web", "/unknown", method="GET").status_code == 404
+    assert clock.seconds == YOUTH
+    assert cluster.calls[:3] == [("get", "ConfigMap"), ("get", "Deployment"), ("get", "HTTPRoute")]
+    assert len(cluster.calls) <= 3 + 5, "the youth once, the status once"
+    clock.sleep(60)
+    fail(cluster)
+    cluster.calls.clear()
+    began = clock.seconds
+    assert client.call("web", "/cold", method="GET").status_code == 503
+    assert 10 <= clock.seconds - began < 15
+    began = clock.seconds
+    assert client.call("web", "/cold", method="GET", cold_start_timeout=0).status_code == 503
+    assert clock.seconds == began
+
+
+def test_authorities_that_cannot_be_read(
+    client: ChalkClient, cluster: ApiCluster, record: Record, world: World, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="no certificate in PEM form"):
+        client.call("web")  # the annotation of this Gateway says `PEM`, and nothing more
+    absent = ChalkClient.over(cluster, Settings(ca_file=tmp_path / "absent.pem"), world)
+    with pytest.raises(ConfigError, match="CHALK_CA_FILE"):
+        absent.call("web")
