@@ -7,9 +7,10 @@ sent again. The rules, in this order:
    (envoyproxy.io, "Router", HTTP headers). Never tried again, whatever status and body say.
 2. `server: envoy` or `istio-envoy` and a 503 with one of Envoy's own texts: `no healthy upstream`, or
    `upstream connect error … reset reason: … connection failure` or `… timeout`. The connection was never made
-   (source/common/http/utility.cc, `resetReasonToString`, names the reasons). `connection termination` and
-   resets come after the request was sent, and with `retried and the latest` an earlier try of Envoy's own may
-   have got through. No replica: tried again, with any method.
+   (source/common/http/utility.cc, `resetReasonToString`, names the reasons); `connection termination` and
+   resets come after the request was sent. `retried and the latest` is said by a gateway that tries again by
+   itself, as the embedded one and Istio's do when no connection was made: what it may send a second time by
+   a rule of its own, it may send a third time. No replica: tried again, with any method.
 3. Only while the gateway may still be catching up with a new group (`Accepted` and `Available` speak of the
    control plane; `outlook.YOUTH` says how long), what it says before it knows the route or a replica of it:
    a. Envoy's 404: no content, no header but its own; with any method. Where Envoy is told to hide the header
@@ -36,7 +37,7 @@ _NO_REPLICA = re.compile(
     r"no healthy upstream"
     r"|upstream connect error or disconnect/reset before headers\. "
     # Older Envoys say neither `local` nor `remote`; what follows a comma is the transport's own reason.
-    r"reset reason: ((local|remote) )?connection (failure|timeout)(, .*)?",
+    r"(retried and the latest )?reset reason: ((local|remote) )?connection (failure|timeout)(, .*)?",
     re.DOTALL,
 )
 _OWN_PAGES = (
@@ -70,7 +71,7 @@ def refusal(method: str, response: httpx.Response) -> Refusal | None:
         return None
     status = response.status_code
     if response.headers.get("server") in _ENVOYS:
-        return _by_envoy(response)
+        return _by_envoy(method, response)
     if any(status == each and page.fullmatch(_text(response)) for each, page in _OWN_PAGES):
         return Refusal.PERHAPS_NOT_KNOWN
     if status in (404, 502, 503) and method.upper() in _SAFE:
@@ -78,12 +79,20 @@ def refusal(method: str, response: httpx.Response) -> Refusal | None:
     return None
 
 
-def _by_envoy(response: httpx.Response) -> Refusal | None:
-    if response.status_code == 503 and _NO_REPLICA.fullmatch(_text(response)):
-        return Refusal.NO_REPLICA
+def _by_envoy(method: str, response: httpx.Response) -> Refusal | None:
+    if response.status_code == 503:
+        cold = _NO_REPLICA.fullmatch(_text(response)) or (
+            method.upper() == "HEAD" and _is_head_of_cold(response)
+        )
+        return Refusal.NO_REPLICA if cold else None
     if response.status_code == 404 and not response.content and _BARE.issuperset(response.headers):
         return Refusal.PERHAPS_NOT_KNOWN
     return None
+
+
+def _is_head_of_cold(response: httpx.Response) -> bool:
+    """Without the text there is its length, which Envoy says all the same."""
+    return bool(response.headers.get("content-length") == str(len("no healthy upstream")))
 
 
 def _text(response: httpx.Response) -> str:

@@ -166,6 +166,7 @@ def test_lists_numbers_and_truth_values_are_parameters(clock: Clock) -> None:
         envoy_says("reset reason: connection failure"),
         envoy_says("reset reason: local connection failure"),
         envoy_says("reset reason: connection timeout"),
+        envoy_says("retried and the latest reset reason: remote connection failure"),
         envoy_says(
             "reset reason: remote connection failure, transport failure reason: delayed connect error: 111"
         ),
@@ -176,6 +177,13 @@ def test_what_the_gateway_refused_is_tried_again(clock: Clock, method: str, refu
     assert send(gateway, clock, Call(method=method, json={"a": 1})).status_code == 200
     assert [request.content for request in gateway.asked] == [b'{"a":1}'] * 3
     assert clock.now == pytest.approx(0.25 + 0.5)
+
+
+def test_a_cold_gateway_is_known_by_the_length_of_what_it_would_say(clock: Clock) -> None:
+    head = httpx.Response(503, headers={**ENVOY, "content-length": "19"})
+    assert send(Gateway(head, httpx.Response(200)), clock, Call(method="HEAD")).status_code == 200
+    cut = httpx.Response(503, headers={**ENVOY, "content-length": "95"})
+    assert send(Gateway(cut), clock, Call(method="HEAD")).status_code == 503
 
 
 @pytest.mark.parametrize("method", ["POST", "GET", "PUT", "DELETE"])
@@ -192,7 +200,7 @@ def test_what_the_gateway_refused_is_tried_again(clock: Clock, method: str, refu
         httpx.Response(503, headers=FROM_A_REPLICA, text=NO_CONNECTION.text),
         envoy_says("reset reason: connection termination"),
         envoy_says("reset reason: remote reset"),
-        envoy_says("retried and the latest reset reason: remote connection failure"),
+        envoy_says("retried and the latest reset reason: connection termination"),
     ],
 )
 def test_what_may_have_reached_a_replica_is_returned_at_once(

@@ -187,9 +187,9 @@ def test_a_proxy_that_does_not_know_the_gateway(
 ) -> None:
     port, authority = tls
     with serving(RefuseAll) as proxy:
+        for variable in ("https_proxy", "NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(variable, raising=False)
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        monkeypatch.delenv("no_proxy", raising=False)
         url = f"https://env-web.gw.test:{port}"
         response, waited = reach(url, ca_pem=authority, addresses=Addresses("127.0.0.1"))
         assert (response.status_code, waited) == (200, 0)
