@@ -265,8 +265,8 @@ def test_a_gateway_that_is_down_is_not_waited_for_when_the_group_failed(clock: C
 
 
 def test_a_gateway_that_goes_down_late_is_tried_for_as_long(clock: Clock) -> None:
-    answers: list[Answer] = [COLD] * 12
-    gateway = Gateway(*answers, httpx.ConnectError("refused"), httpx.Response(200))
+    down = httpx.ConnectError("refused")
+    gateway = Gateway(down, *[COLD] * 12, down, httpx.Response(200))
     assert send(gateway, clock, Call()).status_code == 200
     assert clock.now > 40
 
