@@ -45,7 +45,7 @@ _OWN_PAGES = (
     (503, re.compile(r"no available server")),
     # NGINX Gateway Fabric: a Service without endpoints (nginx/nginx-gateway-fabric#2696)
     (503, re.compile(r"<html>.*<center>nginx.*", re.DOTALL)),
-    # HAProxy: no server that takes a connection (its configuration manual, section 1.3.1)
+    # HAProxy: no server that takes a connection (its configuration manual, the list of status codes)
     (503, re.compile(r"<html>.*No server is available to handle this request\..*", re.DOTALL)),
     # Google's load balancers, which are Envoys that do not say so: no endpoint, no route
     (503, re.compile(r"no healthy upstream")),
