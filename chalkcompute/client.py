@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from chalkcompute.errors import ChalkError, NotFoundError
+from chalkcompute.session import Session
 from chalkcompute.types import (
     DeleteResult,
     DeployResult,
@@ -21,11 +20,8 @@ from chalkcompute.types import (
 if TYPE_CHECKING:
     import httpx
 
-    from chalkcompute.cluster.kubeconfig import Connection
     from chalkcompute.cluster.protocol import Cluster
-    from chalkcompute.manifests.placement import Gateway
-    from chalkcompute.service.read import WayIn
-    from chalkcompute.service.scope import Scope, World
+    from chalkcompute.service.scope import World
     from chalkcompute.settings import Settings
     from chalkcompute.spec import ScalingGroupSpec
 
@@ -62,21 +58,17 @@ class ChalkClient:
         gateway_domain: str | None = None,
         env_file: str | Path | None = None,
     ) -> None:
-        self._arguments: dict[str, Any] = {
-            "kubeconfig": kubeconfig,
-            "context": context,
-            "namespace": namespace,
-            "environment": environment,
-            "gateway": gateway,
-            "gateway_domain": gateway_domain,
-            "env_file": env_file,
-        }
-        self._loaded: Settings | None = None
-        self._chosen: Connection | None = None
-        self._opened: Cluster | None = None
-        self._ways_in: dict[tuple[str, str], WayIn] = {}
-        self._made_world: World | None = None
-        self._ahead: Callable[[], timedelta] = timedelta
+        self._session = Session(
+            {
+                "kubeconfig": kubeconfig,
+                "context": context,
+                "namespace": namespace,
+                "environment": environment,
+                "gateway": gateway,
+                "gateway_domain": gateway_domain,
+                "env_file": env_file,
+            }
+        )
 
     @classmethod
     def over(cls, cluster: Cluster, settings: Settings, world: World | None = None) -> ChalkClient:
@@ -88,17 +80,12 @@ class ChalkClient:
             world: Clock, sleep and chance; the real ones when None.
         """
         client = cls()
-        client._loaded = settings
-        client._opened = cluster
-        client._made_world = world
+        client._session = Session.over(cluster, settings, world)
         return client
 
     def target(self) -> Target:
         """Server, context and namespace that the verbs work on; sends no request."""
-        if self._opened is not None and self._chosen is None:
-            return Target(self._opened.server, "", self._namespace())
-        connection = self._connection()
-        return Target(connection.server, connection.context, self._namespace())
+        return self._session.target()
 
     def list_scaling_groups(
         self, *, include_deleted: bool = False, tags: Mapping[str, str] | None = None
@@ -116,7 +103,11 @@ class ChalkClient:
         from chalkcompute.service.read import list_groups
 
         found = list_groups(
-            self._cluster(), self._scope(), include_deleted=include_deleted, tags=tags, world=self._world()
+            self._session.cluster(),
+            self._session.scope(),
+            include_deleted=include_deleted,
+            tags=tags,
+            world=self._session.world(),
         )
         return ListScalingGroupsResponse(found)
 
@@ -136,8 +127,12 @@ class ChalkClient:
 
         require_one(name, id)
         if id is not None:
-            return get_group_by_id(self._cluster(), self._scope(), id, world=self._world())
-        return get_group(self._cluster(), self._scope(), name or "", world=self._world())
+            return get_group_by_id(
+                self._session.cluster(), self._session.scope(), id, world=self._session.world()
+            )
+        return get_group(
+            self._session.cluster(), self._session.scope(), name or "", world=self._session.world()
+        )
 
     def create_scaling_group(
         self,
@@ -167,19 +162,20 @@ class ChalkClient:
         from chalkcompute.service.create import create_group
 
         return create_group(
-            self._cluster(),
-            self._scope(),
+            self._session.cluster(),
+            self._session.scope(),
             require_spec(spec),
             update=update,
             dry_run=dry_run,
             on_progress=on_progress,
-            world=self._world(),
+            world=self._session.world(),
         )
 
     def wait_scaling_group(
         self,
         name: str,
         *,
+        id: str | None = None,  # noqa: A002
         until: Literal["running", "ready", "available"] = "available",
         timeout: float = 300,
         on_progress: OnProgress | None = None,
@@ -189,6 +185,7 @@ class ChalkClient:
 
         Args:
             name: Its name.
+            id: Its id as well: then another group that has the name meanwhile will not do.
             until: `running`: a replica runs; `ready`: one replica of the current revision is ready
                 and the route accepted; `available`: every desired one is.
             timeout: Seconds.
@@ -201,23 +198,25 @@ class ChalkClient:
             NotFoundError: There is no such group, or someone deleted it meanwhile.
             DeployFailedError: A verdict says that it cannot get there by itself.
             WaitTimeoutError: Not in time; carries the verdict so far.
-            NotFoundError: There is no such group.
             SpecError: `until` is none of these.
         """
         from chalkcompute.service.arguments import require_name, require_until
-        from chalkcompute.service.wait import Deployed, wait_group
+        from chalkcompute.service.wait import Awaited, wait_group
 
         require_name(name)
         require_until(until)
+        awaited = Awaited(id) if id is not None else None
+        if deployed is not None:
+            awaited = Awaited(deployed.id, deployed.revision)
         return wait_group(
-            self._cluster(),
-            self._scope(),
+            self._session.cluster(),
+            self._session.scope(),
             name,
             until=until,
             timeout=timeout,
             on_progress=on_progress,
-            world=self._world(),
-            deployed=Deployed(deployed.id, deployed.revision) if deployed is not None else None,
+            world=self._session.world(),
+            awaited=awaited,
         )
 
     def delete_scaling_group(
@@ -248,13 +247,13 @@ class ChalkClient:
 
         require_one(name, id)
         return delete_group(
-            self._cluster(),
-            self._scope(),
+            self._session.cluster(),
+            self._session.scope(),
             name=name,
             group_id=id,
             timeout=timeout,
             on_progress=on_progress,
-            world=self._world(),
+            world=self._session.world(),
         )
 
     def render_manifests(self, spec: ScalingGroupSpec) -> tuple[Manifest, ...]:
@@ -273,8 +272,8 @@ class ChalkClient:
         from chalkcompute.service.arguments import require_spec
         from chalkcompute.service.offline import render_offline, render_online
 
-        spec, scope = require_spec(spec), self._scope()
-        return render_offline(scope, spec) or render_online(self._cluster(), scope, spec)
+        spec, scope = require_spec(spec), self._session.scope()
+        return render_offline(scope, spec) or render_online(self._session.cluster(), scope, spec)
 
     def call(
         self,
@@ -309,12 +308,11 @@ class ChalkClient:
         Raises:
             NotFoundError: There is no such group, or it has another id.
             UnreachableError: No connection, or no answer in time.
-            SpecError: More than one body.
+            SpecError: More than one body, or what can be no request; nothing was sent.
         """
         from chalkcompute.service.arguments import require_name
-        from chalkcompute.service.call import Call, send_call
-        from chalkcompute.service.read import find_record
-        from chalkcompute.settings import read_ca_file
+        from chalkcompute.service.call import call_group
+        from chalkcompute.service.request import Call
 
         call = Call(
             path=path,
@@ -322,89 +320,19 @@ class ChalkClient:
             json=json,
             data=data,
             content=content,
-            headers=headers or {},
+            headers=headers if headers is not None else {},
             params=params,
             timeout=timeout,
             cold_start_timeout=cold_start_timeout,
         )
-        record = find_record(self._cluster(), self._namespace(), require_name(name), group_id=id)
-        if record.web_url is None:
-            raise NotFoundError(f"scaling group `{name}` has no URL")
-        ca_file = self._settings().ca_file
-        world = self._world()
-        return send_call(
-            record.web_url,
+        return call_group(
+            self._session.cluster(),
+            self._session.scope(),
+            require_name(name),
             call,
-            ca_pem=read_ca_file(ca_file) if ca_file else self._way_in(record.gateway).authority,
-            addresses=lambda: self._way_in(record.gateway).addresses,
-            sleep=world.sleep,
-            monotonic=world.monotonic,
+            group_id=id,
+            address=self._session.settings().gateway_address,
+            ca_file=self._session.settings().ca_file,
+            ways_in=self._session.ways_in,
+            world=self._session.world(),
         )
-
-    def _way_in(self, gateway: Gateway) -> WayIn:
-        from chalkcompute.service.read import way_in
-
-        key = (gateway.namespace, gateway.name)
-        if key not in self._ways_in:
-            self._ways_in[key] = way_in(self._cluster(), gateway)
-        return self._ways_in[key]
-
-    def _settings(self) -> Settings:
-        if self._loaded is None:
-            from chalkcompute.settings import load_settings
-
-            self._loaded = load_settings(**self._arguments)
-        return self._loaded
-
-    def _connection(self) -> Connection:
-        if self._chosen is None:
-            from chalkcompute.settings import choose_connection
-
-            self._chosen = choose_connection(self._settings())
-        return self._chosen
-
-    def _cluster(self) -> Cluster:
-        if self._opened is None:
-            from chalkcompute.cluster.rest import RestCluster
-            from chalkcompute.cluster.transport import OfficialTransport
-
-            transport = OfficialTransport(self._connection())
-            # By the server's clock: times in objects are by that.
-            self._ahead = lambda: transport.ahead
-            self._opened = RestCluster(transport)
-        return self._opened
-
-    def _namespace(self) -> str:
-        settings = self._settings()
-        if settings.namespace is not None:
-            return settings.namespace
-        if self._opened is not None and self._chosen is None:
-            return "default"  # over a cluster that someone else opened there is no context to ask
-        return self._connection().namespace or "default"
-
-    def _scope(self) -> Scope:
-        from chalkcompute.service.scope import Scope
-
-        settings = self._settings()
-        try:
-            namespace = self._namespace()
-        except ChalkError:
-            if None in (settings.environment, settings.gateway, settings.gateway_domain):
-                raise
-            namespace = "default"  # `render_manifests` needs no cluster then
-        return Scope(
-            namespace=namespace,
-            environment=settings.environment,
-            gateway=settings.gateway,
-            gateway_section=settings.gateway_section,
-            gateway_domain=settings.gateway_domain,
-            gateway_port=settings.gateway_port,
-            profile=settings.profile,
-        )
-
-    def _world(self) -> World:
-        if self._made_world is None:
-            from chalkcompute.service.scope import World
-
-            self._made_world = World(now=lambda: datetime.now(UTC) + self._ahead())
-        return self._made_world

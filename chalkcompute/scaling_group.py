@@ -220,7 +220,7 @@ class ScalingGroup:
         spec, may_exist = (self._spec, True) if self._spec is not None else self._recorded()
         result = self._client.create_scaling_group(spec, update=may_exist, on_progress=on_progress)
         self._info = result.info
-        return self._wait("running", timeout, on_progress, deployed=result.info)
+        return self._wait("running", timeout=timeout, on_progress=on_progress, deployed=result.info)
 
     def wait_ready(self, *, timeout: float = 120, on_progress: OnProgress | None = None) -> ScalingGroup:
         """Wait until one replica of the current revision is ready and the route accepted.
@@ -241,7 +241,7 @@ class ScalingGroup:
         with contextlib.suppress(ClusterError):  # an API server that is away for a moment ends no wait
             self.refresh()
         self._deployed("wait_ready", alive=True)
-        return self._wait("ready", timeout, on_progress)
+        return self._wait("ready", timeout=timeout, on_progress=on_progress)
 
     def call(
         self,
@@ -324,29 +324,12 @@ class ScalingGroup:
         status = self._info.status.value if self._info is not None else "not deployed"
         return f"ScalingGroup(name={self._name!r}, status={status!r})"
 
-    def _wait(
-        self,
-        until: Literal["running", "ready"],
-        timeout: float,
-        on_progress: OnProgress | None,
-        *,
-        deployed: ScalingGroupInfo | None = None,
-    ) -> ScalingGroup:
+    def _wait(self, until: Literal["running", "ready"], **options: Any) -> ScalingGroup:
         try:
-            seen = self._client.wait_scaling_group(
-                self._name, until=until, timeout=timeout, on_progress=on_progress, deployed=deployed
-            )
+            self._info = self._client.wait_scaling_group(self._name, id=self.id, until=until, **options)
         except (DeployFailedError, WaitTimeoutError) as error:
-            seen = error.info
-            if seen.id == self.id:
-                self._info = seen
-                raise
-        if seen.id != self.id:
-            raise NotFoundError(
-                f"{self._this} was deleted while we waited, and another one of that name was made",
-                hint=self._other,
-            )
-        self._info = seen
+            self._info = error.info
+            raise
         return self
 
     def _recorded(self) -> tuple[ScalingGroupSpec, bool]:

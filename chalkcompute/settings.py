@@ -18,6 +18,7 @@ reads it) or `~/.kube/config`, then the credentials of the pod we run in, then a
 | `CHALK_GATEWAY` | `namespace/name` of the Gateway to attach routes to; `/listener` may follow |
 | `CHALK_GATEWAY_DOMAIN` | domain of its wildcard listener, where it cannot be read off the Gateway |
 | `CHALK_GATEWAY_PORT` | port at which clients reach it, where a load balancer changes it |
+| `CHALK_GATEWAY_ADDRESS` | host name or IP address at which `call()` reaches it |
 | `CHALK_LOCAL_HOME` | state folder of the local cluster, never from `.env`; `~/.chalk/local` |
 | `CHALK_GPU_NODE_SELECTOR_KEY`, `CHALK_GPU_RESOURCE_NAME` | where they are not GKE's and NVIDIA's |
 | `CHALK_KEDA_NAMESPACE`, `CHALK_KEDA_INTERCEPTOR_SERVICE` | where KEDA's HTTP add-on lives |
@@ -27,7 +28,10 @@ reads it) or `~/.kube/config`, then the credentials of the pod we run in, then a
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +40,7 @@ from chalkcompute.cluster.kubeconfig import Connection, Context, Kubeconfig, rea
 from chalkcompute.errors import ConfigError, ConnectionConfigError
 from chalkcompute.manifests.placement import Profile
 
-__all__ = ["Settings", "choose_connection", "load_settings", "read_ca_file"]
+__all__ = ["Settings", "choose_connection", "load_settings"]
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _NO_CLUSTER_HINT = (
@@ -59,6 +63,7 @@ class Settings:
         gateway_section: Name of its listener, or None for the one that fits.
         gateway_domain: Its domain, or None to read it off the Gateway.
         gateway_port: Port at which clients reach it, or None for the listener's own.
+        gateway_address: Host name or IP address at which `call()` reaches it, or None for what DNS says.
         in_cluster_server: URL of the API server when we run in a pod, or None.
         service_account: Folder of the pod's credentials.
         local_kubeconfig: kubeconfig of the local cluster, whether it exists or not.
@@ -76,6 +81,7 @@ class Settings:
     gateway_section: str | None = None
     gateway_domain: str | None = None
     gateway_port: int | None = None
+    gateway_address: str | None = None
     in_cluster_server: str | None = None
     service_account: Path = _SERVICE_ACCOUNT
     local_kubeconfig: Path = Path("kubeconfig")
@@ -138,6 +144,7 @@ def load_settings(
         gateway_section=chosen[2] if chosen else None,
         gateway_domain=_domain(setting(gateway_domain, "CHALK_GATEWAY_DOMAIN")),
         gateway_port=_port(setting(None, "CHALK_GATEWAY_PORT")),
+        gateway_address=_address(setting(None, "CHALK_GATEWAY_ADDRESS")),
         in_cluster_server=_in_cluster_server(values),
         service_account=service_account,
         local_kubeconfig=(_expand(local_home, home) if local_home else home / ".chalk" / "local")
@@ -316,16 +323,19 @@ def _port(text: str | None) -> int | None:
     return int(text)
 
 
-def read_ca_file(path: Path) -> str:
-    """The PEM text of CHALK_CA_FILE.
-
-    Raises:
-        ConfigError: It cannot be read.
-    """
-    try:
-        return path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read CHALK_CA_FILE `{path}`: {error}") from error
+def _address(text: str | None) -> str | None:
+    if text is None:
+        return None
+    address = text.removeprefix("[").removesuffix("]")
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(address))
+    labels = text.removesuffix(".").split(".")
+    if not all(re.fullmatch(r"[0-9A-Za-z_]([-0-9A-Za-z_]{0,61}[0-9A-Za-z_])?", label) for label in labels):
+        raise ConfigError(
+            f"CHALK_GATEWAY_ADDRESS `{text}` is neither a host name nor an IP address",
+            hint="without scheme and port; CHALK_GATEWAY_PORT names the port",
+        )
+    return text
 
 
 def _profile(values: Mapping[str, str]) -> Profile:

@@ -1,73 +1,91 @@
 """One HTTP request to a group's URL, patient with a gateway that has no replica to send it to yet.
 
-Only what never reached a replica is tried again: a connection that could not be made, and Envoy's own
-503 (`no healthy upstream`, `upstream connect error … connection failure`). What the replica itself
-answers, 503 included, is returned at once.
+Only what never reached a replica is tried again: a connection that could not be made, and what the gateway
+itself refused (`refusals`; while a group is new, also what GET, HEAD and OPTIONS cannot tell from that). What
+a replica answers, 503 included, is returned at once, and a connection that ended after the request was sent
+fails at once, whatever the method.
 """
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import ssl
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from chalkcompute.errors import SpecError, UnreachableError
+from chalkcompute.cluster.protocol import Cluster
+from chalkcompute.errors import ConfigError, UnreachableError
+from chalkcompute.manifests import labels
+from chalkcompute.manifests.placement import Gateway
+from chalkcompute.service.outlook import is_hopeless, youth_left
+from chalkcompute.service.reach import NoWayError, Reach
+from chalkcompute.service.read import WayIn, find_record, way_in
+from chalkcompute.service.refusals import Refusal, refusal
+from chalkcompute.service.request import Call, join
+from chalkcompute.service.scope import Scope, World
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Call", "send_call"]
+__all__ = ["call_group", "send_call"]
 
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
 # A gateway that takes no connection at all is down, not cold: no use in waiting minutes for it.
 _CONNECT_PATIENCE = 15.0
-_ENVOYS = frozenset({"envoy", "istio-envoy"})
-_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, section 9.2.2
+_LOOK_EVERY = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """What to send.
+def call_group(
+    cluster: Cluster,
+    scope: Scope,
+    name: str,
+    call: Call,
+    *,
+    group_id: str | None,
+    address: str | None,
+    ca_file: Path | None,
+    ways_in: dict[Gateway, WayIn],
+    world: World,
+) -> httpx.Response:
+    """Send it to a group; see `ChalkClient.call`.
 
-    Attributes:
-        path: Path below the group's URL; a query in it is kept.
-        method: HTTP method.
-        json: Body as JSON.
-        data: Form fields.
-        content: Raw body.
-        headers: Request headers.
-        params: Query parameters.
-        timeout: Seconds for each attempt.
-        cold_start_timeout: Seconds to go on trying while the gateway has no replica; 0 tries once.
+    Args:
+        cluster: The cluster.
+        scope: Where the group is.
+        name: Its name.
+        call: What to send.
+        group_id: Its id, or None for whichever has the name.
+        address: The only address to go to, or None.
+        ca_file: PEM of the authorities to trust besides the system's; else what the Gateway advertises.
+        ways_in: What is known of gateways already; added to.
+        world: Clock and sleep.
+
+    Raises:
+        NotFoundError: There is no such group, or it has another id.
+        ConfigError: `ca_file` cannot be read, or what is to be trusted is no certificate.
+        UnreachableError: As of `send_call`.
+        SpecError: As of `send_call`.
     """
+    record = find_record(cluster, scope.namespace, name, group_id=group_id)
 
-    path: str = "/"
-    method: str = "POST"
-    json: Any = None
-    data: Mapping[str, Any] | None = None
-    content: str | bytes | Iterable[bytes] | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    params: Mapping[str, Any] | None = None
-    timeout: float = 30.0
-    cold_start_timeout: float = 300.0
+    def gateway() -> WayIn:
+        if record.gateway not in ways_in:
+            ways_in[record.gateway] = way_in(cluster, record.gateway)
+        return ways_in[record.gateway]
 
-    def __post_init__(self) -> None:
-        bodies = [name for name in ("json", "data", "content") if getattr(self, name) is not None]
-        if len(bodies) > 1:
-            raise SpecError(
-                f"{' and '.join(f'`{name}`' for name in bodies)} are both given: a request has one body",
-                field=bodies[1],
-            )
-
-    @property
-    def replayable(self) -> bool:
-        """Whether the body can be sent a second time."""
-        return self.content is None or isinstance(self.content, str | bytes)
+    return send_call(
+        record.web_url,
+        call,
+        ca_pem=_read_pem(ca_file) if ca_file is not None else gateway().authority,
+        address=address,
+        addresses=lambda: gateway().addresses,
+        is_hopeless=lambda: is_hopeless(cluster, scope, name, world=world),
+        youth_left=lambda: youth_left(cluster, record, world=world),
+        sleep=world.sleep,
+        monotonic=world.monotonic,
+    )
 
 
 def send_call(
@@ -75,7 +93,10 @@ def send_call(
     call: Call,
     *,
     ca_pem: str | None = None,
+    address: str | None = None,
     addresses: Callable[[], Sequence[str]] = tuple,
+    is_hopeless: Callable[[], bool] = lambda: False,
+    youth_left: Callable[[], float] = lambda: 0.0,
     transport: httpx.BaseTransport | None = None,
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
@@ -86,81 +107,95 @@ def send_call(
         web_url: The group's URL.
         call: What to send.
         ca_pem: Certificate authorities to trust besides the system's, PEM.
-        addresses: The gateway's own addresses, for when the host name does not resolve from here.
-        transport: httpx transport instead of the network.
+        address: The only address to go to, or None to go by the host name.
+        addresses: The gateway's own addresses, for when its host name leads nowhere.
+        is_hopeless: Whether the group will not get a replica by itself; asked every ten seconds.
+        youth_left: Seconds for which the gateway may not know the group yet; asked at most once, and only
+            after an answer that would be explained by it.
+        transport: httpx transport instead of the network, for the host name.
         sleep: Wait that many seconds.
         monotonic: Seconds, for time limits.
 
     Raises:
         UnreachableError: No connection, a TLS failure, or no answer within `timeout`.
+        SpecError: The request cannot be made.
     """
     import httpx
 
     url = join(web_url, call.path)
-    context = _context(ca_pem)
-    start = monotonic()
-    pause = _FIRST_PAUSE
-    known: tuple[str, ...] | None = None
-    with contextlib.ExitStack() as stack:
-
-        def connect(through: httpx.BaseTransport | None) -> httpx.Client:
-            client = httpx.Client(transport=through, timeout=call.timeout, verify=context)
-            return stack.enter_context(client)
-
-        client = connect(transport if transport is not None else _loopback(httpx.URL(url), context))
+    patience = _Patience(call, is_hopeless, youth_left, monotonic)
+    host, context = httpx.URL(web_url).host, _context(ca_pem)
+    with Reach(
+        host, context, call.timeout, address=address, addresses=addresses, transport=transport
+    ) as reach:
         while True:
-            patience = call.cold_start_timeout
+            began = monotonic()
             try:
-                response = _attempt(client, url, call)
-                if not call.replayable or not _refused_by_gateway(response, call.method):
-                    return response
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                if known is None and _is_unresolved(error):
-                    known = tuple(addresses())
-                    if known:
-                        client = connect(_at(known, context))
-                        continue
-                patience = min(patience, _CONNECT_PATIENCE)
-                final = not call.replayable or _is_tls_failure(error)
-                if final or monotonic() - start + pause > patience:
-                    raise _unreachable(url, error, known) from error
-            except httpx.TransportError as error:
-                raise _unreachable(url, error, known) from error
+                response = reach.send(lambda client: call.build(client, web_url))
+            except NoWayError as error:
+                if error.is_final or not patience.after_no_connection(began):
+                    raise error.explained(url) from error
+            except httpx.RequestError as error:
+                why = str(error) or type(error).__name__
+                raise UnreachableError(f"no answer from `{url}`: {why}") from error
             else:
-                if monotonic() - start + pause > patience:
+                if not patience.after(refusal(call.method, response)):
                     return response
-            sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            sleep(patience.pause())
 
 
-def join(web_url: str, path: str) -> str:
-    """`web_url` and `path` with exactly one slash between them."""
-    return f"{web_url.rstrip('/')}/{path.lstrip('/')}"
+class _Patience:
+    """How long to go on trying: until when depends on what went wrong, and `cold_start_timeout` ends all."""
 
+    def __init__(
+        self,
+        call: Call,
+        is_hopeless: Callable[[], bool],
+        youth_left: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._is_hopeless = is_hopeless
+        self._youth_left = youth_left
+        self._monotonic = monotonic
+        self._end = monotonic() + (call.cold_start_timeout if call.replayable else 0.0)
+        self._looked = monotonic()
+        self._known_until: float | None = None
+        self._down_since: float | None = None
+        self._next_pause = _FIRST_PAUSE
+        self._room = 0.0
 
-def _attempt(client: httpx.Client, url: str, call: Call) -> httpx.Response:
-    content: str | bytes | Iterable[bytes] | AsyncIterable[bytes] | None = call.content
-    return client.request(
-        call.method,
-        url,
-        json=call.json,
-        data=dict(call.data) if call.data is not None else None,
-        content=content,
-        headers=dict(call.headers),
-        params=dict(call.params) if call.params is not None else None,
-    )
+    def after(self, refused: Refusal | None) -> bool:
+        """Whether to try again after an answer that was refused for this reason, or was not."""
+        self._down_since = None
+        if refused is None or self._monotonic() >= self._end:
+            return False
+        if refused is Refusal.NO_REPLICA:
+            return self._lasts(self._end)
+        if self._known_until is None:
+            self._known_until = self._monotonic() + self._youth_left()
+        return self._lasts(self._known_until)
 
+    def after_no_connection(self, began: float) -> bool:
+        """Whether to try again after an attempt, begun then, that made no connection."""
+        if self._down_since is None:
+            self._down_since = began
+        return self._lasts(self._down_since + _CONNECT_PATIENCE)
 
-def _refused_by_gateway(response: httpx.Response, method: str) -> bool:
-    if response.status_code != 503 or response.headers.get("server") not in _ENVOYS:
-        return False
-    body = response.content[:512].decode("utf-8", "replace").lower()
-    if body.startswith("no healthy upstream"):
-        return True
-    # "upstream connect error or disconnect/reset before headers": only with a failed connection is
-    # it certain that no replica saw the request.
-    reached = "connection failure" not in body and "connection timeout" not in body
-    return body.startswith("upstream connect error") and (not reached or method.upper() in _IDEMPOTENT)
+    def pause(self) -> float:
+        """Seconds until the next attempt: each pause twice as long as the one before, the last one cut."""
+        pause = min(self._next_pause, self._room)
+        self._next_pause = min(self._next_pause * 2, _LONGEST_PAUSE)
+        return pause
+
+    def _lasts(self, until: float) -> bool:
+        now = self._monotonic()
+        self._room = min(until, self._end) - now
+        if self._room <= 0:
+            return False
+        if now - self._looked < _LOOK_EVERY:
+            return True
+        self._looked = now
+        return not self._is_hopeless()
 
 
 def _context(ca_pem: str | None) -> ssl.SSLContext:
@@ -168,76 +203,18 @@ def _context(ca_pem: str | None) -> ssl.SSLContext:
 
     context = httpx.create_ssl_context()
     if ca_pem is not None:
-        context.load_verify_locations(cadata=ca_pem)
+        try:
+            context.load_verify_locations(cadata=ca_pem)
+        except ssl.SSLError as error:
+            raise ConfigError(
+                "what the gateway's certificate is to be checked against is no certificate in PEM form",
+                hint=f"see CHALK_CA_FILE, or else the Gateway's annotation `{labels.CA_ANNOTATION}`",
+            ) from error
     return context
 
 
-def _loopback(url: httpx.URL, context: ssl.SSLContext) -> httpx.BaseTransport | None:
-    """For `*.localhost` this machine, whatever a resolver or a proxy says (RFC 6761); else httpx's own."""
-    if not (url.host == "localhost" or url.host.endswith(".localhost")):
-        return None
-    return _at(("127.0.0.1",), context)
-
-
-def _at(addresses: Sequence[str], context: ssl.SSLContext) -> httpx.BaseTransport:
-    """Connects to the first of these addresses that answers, whatever the URL's host resolves to.
-
-    Host header, TLS server name and what the certificate is checked against are those of the URL.
-    """
-    import httpx
-
-    inner = httpx.HTTPTransport(verify=context)
-
-    class At(httpx.BaseTransport):
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            for address in addresses[:-1]:
-                with contextlib.suppress(httpx.ConnectError, httpx.ConnectTimeout):  # nothing was sent yet
-                    return inner.handle_request(self._to(address, request))
-            return inner.handle_request(self._to(addresses[-1], request))
-
-        def _to(self, address: str, request: httpx.Request) -> httpx.Request:
-            return httpx.Request(
-                request.method,
-                request.url.copy_with(host=address),
-                headers=request.headers,
-                stream=request.stream,
-                extensions={**request.extensions, "sni_hostname": request.url.host},
-            )
-
-        def close(self) -> None:
-            inner.close()
-
-    return At()
-
-
-def _is_unresolved(error: BaseException) -> bool:
-    return any(isinstance(each, socket.gaierror) for each in _chain(error))
-
-
-def _is_tls_failure(error: BaseException) -> bool:
-    return any(isinstance(each, ssl.SSLError) for each in _chain(error))
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
-
-
-def _unreachable(url: str, error: Exception, known: Sequence[str] | None) -> UnreachableError:
-    why = str(error) or type(error).__name__
-    hint = None
-    if _is_tls_failure(error):
-        hint = "if the gateway's certificate is signed by your own authority, set CHALK_CA_FILE"
-    elif known:
-        why += f" (its host name does not resolve here, and the Gateway's own {_listed(known)} was tried)"
-        hint = "point DNS at the gateway, and see that this machine may connect to it"
-    elif known is not None:
-        why += " (its host name does not resolve here, and the Gateway has no address in its status)"
-        hint = "point a wildcard DNS record of the gateway's domain at the gateway"
-    return UnreachableError(f"cannot reach `{url}`: {why}", hint=hint)
-
-
-def _listed(addresses: Sequence[str]) -> str:
-    return ", ".join(f"`{address}`" for address in addresses)
+def _read_pem(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read CHALK_CA_FILE `{path}`: {error}") from error

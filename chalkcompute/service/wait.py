@@ -34,7 +34,7 @@ from chalkcompute.service.read import find_record, pods_of, snapshot
 from chalkcompute.service.scope import Scope, World
 from chalkcompute.types import Cause, Manifest, OnProgress, ScalingGroupInfo, Status, Verdict
 
-__all__ = ["Deployed", "Until", "wait_group"]
+__all__ = ["Awaited", "Until", "wait_group"]
 
 Until = Literal["running", "ready", "available"]
 
@@ -53,11 +53,11 @@ _SERVING = frozenset({Status.AVAILABLE, Status.SCALED_TO_ZERO})
 
 
 @dataclass(frozen=True, slots=True)
-class Deployed:
-    """The deploy whose end is waited for: no other revision, and no other incarnation, will do."""
+class Awaited:
+    """What is waited for: no other incarnation will do, and no other revision if one is named."""
 
     group_id: str
-    revision: int
+    revision: int | None = None
 
 
 def wait_group(
@@ -69,7 +69,7 @@ def wait_group(
     timeout: float,
     on_progress: OnProgress | None,
     world: World,
-    deployed: Deployed | None = None,
+    awaited: Awaited | None = None,
 ) -> ScalingGroupInfo:
     """Wait; see `ChalkClient.wait_scaling_group`."""
     reporter = Reporter(on_progress, world)
@@ -77,11 +77,11 @@ def wait_group(
     last_answer = world.monotonic()
     while True:
         try:
-            record = record or _expected(find_record(cluster, scope.namespace, name), deployed)
+            record = record or _expected(find_record(cluster, scope.namespace, name), awaited)
             live = snapshot(cluster, record)
             if live.deployment is None or _applied_revision(live) > record.revision:
                 # Deleted meanwhile, or deployed anew: the record says so.
-                record = _expected(find_record(cluster, scope.namespace, name), deployed)
+                record = _expected(find_record(cluster, scope.namespace, name), awaited)
                 live = replace(live, record=record)
             info = observe(live, world.now())
             failed = info.verdict if info.verdict is not None and info.verdict.terminal else None
@@ -111,23 +111,23 @@ def wait_group(
         _pause(cluster, live.deployment, min(left, _WATCH_SECONDS), world)
 
 
-def _expected(record: Record, deployed: Deployed | None) -> Record:
+def _expected(record: Record, awaited: Awaited | None) -> Record:
     """The record, if it is still that of the deploy whose end we wait for.
 
     Raises:
         ConflictError: Someone has deployed another revision since.
         NotFoundError: Someone has deleted the group since, and made another of that name.
     """
-    if deployed is None:
+    if awaited is None:
         return record
-    if record.id != deployed.group_id:
+    if record.id != awaited.group_id:
         raise NotFoundError(
             f"scaling group `{record.name}` was deleted meanwhile, and another one of that name was made",
             hint=f"`chalk scaling-group get {record.name}` shows it",
         )
-    if record.revision > deployed.revision:
+    if awaited.revision is not None and record.revision > awaited.revision:
         raise ConflictError(
-            f"revision {deployed.revision} of scaling group `{record.name}` was replaced by revision "
+            f"revision {awaited.revision} of scaling group `{record.name}` was replaced by revision "
             f"{record.revision}, which someone deployed meanwhile",
             hint=f"`chalk scaling-group get {record.name}` shows how that one does",
         )

@@ -1,33 +1,30 @@
 """Calls to a group's URL: what is tried again, what is not."""
 
-import http.server
-import socket
+import itertools
+import re
 import ssl
-import threading
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
 
 from chalkcompute.errors import SpecError, UnreachableError
-from chalkcompute.local.gateway.authority import make_authority, pem_files, server_certificate
-from chalkcompute.service.call import Call, join, send_call
+from chalkcompute.service.call import send_call
+from chalkcompute.service.request import Call, join
 
 URL = "https://env-web.gw.test"
 ENVOY = {"server": "envoy"}
+BEFORE_HEADERS = "upstream connect error or disconnect/reset before headers. "
 COLD = httpx.Response(503, headers=ENVOY, text="no healthy upstream")
-NO_CONNECTION = httpx.Response(
-    503,
-    headers=ENVOY,
-    text="upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
-)
-RESET = httpx.Response(
-    503,
-    headers=ENVOY,
-    text="upstream connect error or disconnect/reset before headers. reset reason: connection termination",
-)
+
+
+def envoy_says(reason: str) -> httpx.Response:
+    return httpx.Response(503, headers=ENVOY, text=f"{BEFORE_HEADERS}{reason}")
+
+
+NO_CONNECTION = envoy_says("reset reason: remote connection failure")
+FROM_A_REPLICA = {**ENVOY, "x-envoy-upstream-service-time": "3"}
 
 
 class Clock:
@@ -67,8 +64,8 @@ class Gateway(httpx.BaseTransport):
         return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
 
-def send(gateway: Gateway, clock: Clock, call: Call) -> httpx.Response:
-    return send_call(URL, call, transport=gateway, sleep=clock.sleep, monotonic=clock.monotonic)
+def send(gateway: Gateway, clock: Clock, call: Call, **outlook: Callable[[], Any]) -> httpx.Response:
+    return send_call(URL, call, transport=gateway, sleep=clock.sleep, monotonic=clock.monotonic, **outlook)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -110,33 +107,108 @@ def test_one_body(bodies: dict[str, object]) -> None:
         Call(**bodies)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("refusal", [COLD, NO_CONNECTION])
-def test_what_the_gateway_refused_is_tried_again(clock: Clock, refusal: httpx.Response) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"method": "BAD METHOD"}, "`method` 'BAD METHOD' is no HTTP method"),
+        ({"method": ""}, "is no HTTP method"),
+        ({"path": 3}, "`path` must be a string, not `int`"),
+        ({"path": "/\0"}, "`path` cannot be part of a URL"),
+        ({"headers": {"x-count": 3}}, "`headers`: `x-count` must be a string, not `int`"),
+        ({"headers": {"x count": "3"}}, "`headers`: 'x count' is no name of a header"),
+        ({"headers": {"x-a": "b\r\nx-c: d"}}, "the value of `x-a` has characters"),
+        ({"headers": {"x-a": "Grüße"}}, "the value of `x-a` has characters"),
+        ({"headers": [("x-a", "b")]}, "`headers` must be a dictionary"),
+        ({"headers": {1: "b"}}, "`headers` must be a dictionary"),
+        ({"params": "a=b"}, "`params` must be a dictionary"),
+        ({"params": {"a": {"b": 1}}}, "`params`: `a` must be text"),
+        ({"params": {"a": [1, b"2"]}}, "`params`: `a` must be text"),
+        ({"data": b"a=b"}, "`data` must be a dictionary"),
+        ({"data": {"a": object()}}, "`data`: `a` must be text"),
+        ({"json": {1, 2}}, "`json` cannot be sent"),
+        ({"json": float("nan")}, "`json` cannot be sent"),
+        ({"content": 5}, "`content` cannot be sent"),
+        ({"timeout": 0}, "`timeout` must be a number of seconds, more than 0, not 0"),
+        ({"timeout": "30"}, "`timeout` must be a number of seconds"),
+        ({"cold_start_timeout": -1}, "`cold_start_timeout` must be a number of seconds, 0 or more"),
+        ({"cold_start_timeout": float("nan")}, "`cold_start_timeout` must be a number of seconds"),
+    ],
+)
+def test_what_can_be_no_request_is_said_and_not_sent(
+    clock: Clock, wrong: dict[str, object], said: str
+) -> None:
+    gateway = Gateway(httpx.Response(200))
+    with pytest.raises(SpecError, match=re.escape(said)) as caught:
+        send(gateway, clock, Call(**wrong))  # type: ignore[arg-type]
+    assert caught.value.field == next(iter(wrong))
+    assert gateway.asked == []
+
+
+def test_a_credential_that_cannot_be_sent_is_not_shown() -> None:
+    with pytest.raises(SpecError) as caught:
+        Call(headers={"authorization": "Bearer s3cret\n"})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_lists_numbers_and_truth_values_are_parameters(clock: Clock) -> None:
+    gateway = Gateway(httpx.Response(200))
+    send(gateway, clock, Call(params={"a": [1, "b"], "c": True, "d": None, "e": 0.5}))
+    assert gateway.asked[0].url.query == b"a=1&a=b&c=true&d=&e=0.5"
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        COLD,
+        httpx.Response(503, headers={"server": "istio-envoy"}, text="no healthy upstream"),
+        NO_CONNECTION,
+        envoy_says("reset reason: connection failure"),
+        envoy_says("reset reason: local connection failure"),
+        envoy_says("reset reason: connection timeout"),
+        envoy_says("retried and the latest reset reason: remote connection failure"),
+        envoy_says(
+            "reset reason: remote connection failure, transport failure reason: delayed connect error: 111"
+        ),
+    ],
+)
+def test_what_the_gateway_refused_is_tried_again(clock: Clock, method: str, refusal: httpx.Response) -> None:
     gateway = Gateway(refusal, refusal, httpx.Response(200))
-    assert send(gateway, clock, Call(json={"a": 1})).status_code == 200
+    assert send(gateway, clock, Call(method=method, json={"a": 1})).status_code == 200
     assert [request.content for request in gateway.asked] == [b'{"a":1}'] * 3
     assert clock.now == pytest.approx(0.25 + 0.5)
 
 
+def test_a_cold_gateway_is_known_by_the_length_of_what_it_would_say(clock: Clock) -> None:
+    head = httpx.Response(503, headers={**ENVOY, "content-length": "19"})
+    assert send(Gateway(head, httpx.Response(200)), clock, Call(method="HEAD")).status_code == 200
+    cut = httpx.Response(503, headers={**ENVOY, "content-length": "95"})
+    assert send(Gateway(cut), clock, Call(method="HEAD")).status_code == 503
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "PUT", "DELETE"])
 @pytest.mark.parametrize(
     "answer",
     [
         httpx.Response(503, text="no healthy upstream"),
         httpx.Response(503, headers=ENVOY, text="busy: no healthy upstream"),
+        httpx.Response(503, headers=ENVOY, text="no healthy upstream is what I have"),
         httpx.Response(502, headers=ENVOY, text="no healthy upstream"),
         httpx.Response(500, headers=ENVOY),
-        RESET,
+        httpx.Response(404, headers=FROM_A_REPLICA),
+        httpx.Response(503, headers=FROM_A_REPLICA, text="no healthy upstream"),
+        httpx.Response(503, headers=FROM_A_REPLICA, text=NO_CONNECTION.text),
+        envoy_says("reset reason: connection termination"),
+        envoy_says("reset reason: remote reset"),
+        envoy_says("retried and the latest reset reason: connection termination"),
     ],
 )
-def test_what_may_have_reached_a_replica_is_returned_at_once(clock: Clock, answer: httpx.Response) -> None:
+def test_what_may_have_reached_a_replica_is_returned_at_once(
+    clock: Clock, method: str, answer: httpx.Response
+) -> None:
     gateway = Gateway(answer)
-    assert send(gateway, clock, Call()).status_code == answer.status_code
+    assert send(gateway, clock, Call(method=method)).status_code == answer.status_code
     assert len(gateway.asked) == 1
-
-
-def test_a_reset_is_tried_again_where_twice_is_as_good_as_once(clock: Clock) -> None:
-    gateway = Gateway(RESET, httpx.Response(200))
-    assert send(gateway, clock, Call(method="get")).status_code == 200
 
 
 @pytest.mark.parametrize(("patience", "most"), [(0.0, 0.0), (3.0, 3.0), (60.0, 60.0)])
@@ -154,6 +226,139 @@ def test_a_connection_that_cannot_be_made_is_tried_for_a_while(clock: Clock) -> 
     with pytest.raises(UnreachableError, match="refused"):
         send(Gateway(httpx.ConnectError("refused")), clock, Call())
     assert clock.now < 60
+
+
+class Cluster:
+    """What `call()` asks of the cluster, and when."""
+
+    def __init__(self, clock: Clock, *, hopeless_from: float = 1e9, youth: float = 0.0) -> None:
+        self.clock = clock
+        self.hopeless_from = hopeless_from
+        self.youth = youth
+        self.asked: list[tuple[str, float]] = []
+
+    def is_hopeless(self) -> bool:
+        self.asked.append(("hopeless", self.clock.now))
+        return self.clock.now >= self.hopeless_from
+
+    def youth_left(self) -> float:
+        self.asked.append(("youth", self.clock.now))
+        return self.youth
+
+    def send(self, gateway: Gateway, call: Call) -> httpx.Response:
+        return send(gateway, self.clock, call, is_hopeless=self.is_hopeless, youth_left=self.youth_left)
+
+
+def test_a_group_that_failed_is_not_waited_for(clock: Clock) -> None:
+    cluster = Cluster(clock, hopeless_from=20)
+    response = cluster.send(Gateway(COLD), Call())
+    assert (response.status_code, response.text) == (503, COLD.text)
+    assert 20 <= clock.now < 30
+    assert [what for what, _ in cluster.asked] == ["hopeless", "hopeless"]
+    assert all(10 <= after - before < 15 for (_, before), (_, after) in itertools.pairwise(cluster.asked))
+
+
+def test_a_gateway_that_is_down_is_not_waited_for_when_the_group_failed(clock: Clock) -> None:
+    with pytest.raises(UnreachableError, match="refused"):
+        Cluster(clock, hopeless_from=0).send(Gateway(httpx.ConnectError("refused")), Call())
+    assert 10 <= clock.now < 15
+
+
+def test_a_gateway_that_goes_down_late_is_tried_for_as_long(clock: Clock) -> None:
+    down = httpx.ConnectError("refused")
+    gateway = Gateway(down, *[COLD] * 12, down, httpx.Response(200))
+    assert send(gateway, clock, Call()).status_code == 200
+    assert clock.now > 40
+
+
+NGINX_404 = httpx.Response(404, text="<html>\n<head>404</head><body><hr><center>nginx</center></body></html>")
+NGINX_502 = httpx.Response(502, text=NGINX_404.text)
+NGINX_503 = httpx.Response(503, text=NGINX_404.text)
+TRAEFIK_404 = httpx.Response(404, text="404 page not found\n")
+TRAEFIK_503 = httpx.Response(503, text="no available server\n")
+HAPROXY_503 = httpx.Response(
+    503,
+    text="<html><body><h1>503 Service Unavailable</h1>\n"
+    "No server is available to handle this request.\n</body></html>\n",
+)
+GOOGLE_404 = httpx.Response(404, headers={"via": "1.1 google"}, text="fault filter abort")
+GOOGLE_503 = httpx.Response(503, headers={"via": "1.1 google"}, text="no healthy upstream")
+KONG_404 = httpx.Response(
+    404, text='{\n  "message":"no Route matched with those values",\n  "request_id":"1"}'
+)
+ENVOY_404 = httpx.Response(404, headers={**ENVOY, "date": "now", "content-length": "0"})
+OTHER_503 = httpx.Response(503, text="<h1>Error: Server Error</h1>")
+
+OWN = [NGINX_503, TRAEFIK_503, HAPROXY_503, GOOGLE_404, GOOGLE_503, KONG_404, ENVOY_404]
+PERHAPS_OWN = [NGINX_404, NGINX_502, TRAEFIK_404, OTHER_503]
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
+@pytest.mark.parametrize("answer", OWN)
+def test_a_new_group_may_not_have_got_round_to_the_gateway(
+    clock: Clock, method: str, answer: httpx.Response
+) -> None:
+    cluster, gateway = Cluster(clock, youth=14.0), Gateway(answer, answer, answer, httpx.Response(200))
+    assert cluster.send(gateway, Call(method=method)).status_code == 200
+    assert cluster.asked == [("youth", 0.0)]
+
+
+@pytest.mark.parametrize("answer", PERHAPS_OWN)
+def test_only_what_changes_nothing_is_sent_again_when_it_is_not_clear_who_answered(
+    clock: Clock, answer: httpx.Response
+) -> None:
+    for method in ("get", "HEAD", "OPTIONS"):
+        gateway = Gateway(answer, httpx.Response(200))
+        assert Cluster(clock, youth=14.0).send(gateway, Call(method=method)).status_code == 200
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        cluster, gateway = Cluster(clock, youth=14.0), Gateway(answer, httpx.Response(200))
+        assert cluster.send(gateway, Call(method=method)).status_code == answer.status_code
+        assert cluster.asked == []
+
+
+@pytest.mark.parametrize("answer", [*OWN, *PERHAPS_OWN])
+def test_of_a_group_that_is_not_new_every_such_answer_is_the_answer(
+    clock: Clock, answer: httpx.Response
+) -> None:
+    for method in ("GET", "POST"):
+        gateway = Gateway(answer, httpx.Response(200))
+        assert Cluster(clock).send(gateway, Call(method=method)).status_code == answer.status_code
+    assert clock.now == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(404, headers=FROM_A_REPLICA),
+        httpx.Response(502, headers={"x-envoy-upstream-service-time": "1"}),
+        httpx.Response(404, headers=ENVOY, text="no such page"),
+        httpx.Response(404, headers={**ENVOY, "content-type": "application/json"}),
+        httpx.Response(404, headers={**ENVOY, "x-powered-by": "Express"}),
+        httpx.Response(502, headers=ENVOY),
+        httpx.Response(503, headers=ENVOY, text="busy"),
+        httpx.Response(500, text="no"),
+        httpx.Response(504, text="no"),
+        httpx.Response(200),
+    ],
+)
+def test_what_an_application_answers_is_not_delayed_by_its_youth(
+    clock: Clock, answer: httpx.Response
+) -> None:
+    for method in ("GET", "POST"):
+        cluster, gateway = Cluster(clock, youth=14.0), Gateway(answer)
+        assert cluster.send(gateway, Call(method=method)).status_code == answer.status_code
+        assert (len(gateway.asked), cluster.asked) == (1, [])
+
+
+@pytest.mark.parametrize(("cold_start_timeout", "waits"), [(300.0, 6.0), (4.0, 4.0), (0.0, 0.0)])
+def test_youth_ends_and_the_last_answer_is_returned(
+    clock: Clock, cold_start_timeout: float, waits: float
+) -> None:
+    cluster, gateway = Cluster(clock, youth=6.0), Gateway(ENVOY_404)
+    response = cluster.send(gateway, Call(cold_start_timeout=cold_start_timeout))
+    assert response.status_code == 404
+    assert clock.now == pytest.approx(waits)
+    assert len(cluster.asked) == (waits > 0)
 
 
 def _tls_error() -> httpx.ConnectError:
@@ -176,111 +381,3 @@ def test_a_body_that_can_be_read_once_is_sent_once(clock: Clock) -> None:
     gateway = Gateway(COLD)
     assert send(gateway, clock, Call(content=iter([b"a"]))).status_code == 503
     assert len(gateway.asked) == 1
-
-
-def test_localhost_names_mean_this_machine(clock: Clock) -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    listener.close()  # nobody answers: the message names the public URL all the same
-    with pytest.raises(UnreachableError, match=rf"e-web\.gw\.localhost:{port}"):
-        send_call(
-            f"http://e-web.gw.localhost:{port}",
-            Call(cold_start_timeout=0),
-            sleep=clock.sleep,
-            monotonic=clock.monotonic,
-        )
-
-
-def _unresolved() -> httpx.ConnectError:
-    error = httpx.ConnectError("[Errno -2] Name or service not known")
-    error.__cause__ = socket.gaierror(-2, "Name or service not known")
-    return error
-
-
-class SayHost(http.server.BaseHTTPRequestHandler):
-    """Answers with the `Host` header."""
-
-    def do_POST(self) -> None:
-        body = self.headers["Host"].encode() + b" " + self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Nothing on stderr."""
-
-
-@pytest.fixture
-def tls(tmp_path: Path) -> Iterator[tuple[int, str]]:
-    """Port of an HTTPS server for `*.gw.test`, and the PEM of its authority."""
-    now = datetime.now(UTC)
-    authority = make_authority("gw.test", now)
-    server_certificate(tmp_path, "server", authority, ("*.gw.test",), now)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*pem_files(tmp_path, "server"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SayHost)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port, authority.pem
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_a_host_that_does_not_resolve_is_reached_at_the_gateways_own_address(
-    clock: Clock, tls: tuple[int, str]
-) -> None:
-    port, authority = tls
-    unresolved = Gateway(_unresolved())
-    response = send_call(
-        f"https://env-web.gw.test:{port}",
-        Call(json={"a": 1}),
-        ca_pem=authority,
-        addresses=lambda: ("127.0.0.1",),
-        transport=unresolved,
-        sleep=clock.sleep,
-        monotonic=clock.monotonic,
-    )
-    assert response.text == f'env-web.gw.test:{port} {{"a":1}}'
-    assert str(response.url) == f"https://env-web.gw.test:{port}/"
-    assert len(unresolved.asked) == 1
-
-
-@pytest.mark.parametrize(("host", "trusted"), [("env-web.gw.test", False), ("env-web.other.test", True)])
-def test_by_its_address_the_gateway_has_to_prove_itself_all_the_same(
-    clock: Clock, tls: tuple[int, str], host: str, trusted: bool
-) -> None:
-    port, authority = tls
-    with pytest.raises(UnreachableError) as caught:
-        send_call(
-            f"https://{host}:{port}",
-            Call(),
-            ca_pem=authority if trusted else None,
-            addresses=lambda: ("127.0.0.1",),
-            transport=Gateway(_unresolved()),
-            sleep=clock.sleep,
-            monotonic=clock.monotonic,
-        )
-    assert "CHALK_CA_FILE" in (caught.value.hint or "")
-
-
-@pytest.mark.parametrize(
-    ("addresses", "said"), [((), "no address"), (("127.0.0.1",), "`127.0.0.1` was tried")]
-)
-def test_a_host_that_does_not_resolve_is_said(clock: Clock, addresses: tuple[str, ...], said: str) -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    listener.close()
-    with pytest.raises(UnreachableError, match="does not resolve") as caught:
-        send_call(
-            f"https://env-web.gw.test:{port}",
-            Call(),
-            addresses=lambda: addresses,
-            transport=Gateway(_unresolved()),
-            sleep=clock.sleep,
-            monotonic=clock.monotonic,
-        )
-    assert said in caught.value.message
-    assert "DNS" in (caught.value.hint or "")

@@ -130,6 +130,28 @@ def test_gateway_port(load: Load) -> None:
             load(environ={"CHALK_GATEWAY_PORT": wrong})
 
 
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        ("10.1.2.3", "10.1.2.3"),
+        ("[fd00::1]", "fd00::1"),
+        ("fd00::1", "fd00::1"),
+        ("lb-1.eu.example.com", "lb-1.eu.example.com"),
+    ],
+)
+def test_gateway_address(load: Load, said: str, address: str) -> None:
+    assert load().gateway_address is None
+    assert load(environ={"CHALK_GATEWAY_ADDRESS": said}).gateway_address == address
+
+
+@pytest.mark.parametrize(
+    "wrong", ["https://10.1.2.3", "10.1.2.3:443", "a/b", "a..b", "-a", "a b", "[fd00::1]:443"]
+)
+def test_a_gateway_address_that_cannot_be(load: Load, wrong: str) -> None:
+    with pytest.raises(ConfigError, match="CHALK_GATEWAY_ADDRESS"):
+        load(environ={"CHALK_GATEWAY_ADDRESS": wrong})
+
+
 def test_profile(load: Load) -> None:
     profile = load({"CHALK_KEDA_NAMESPACE": "k", "CHALK_GPU_RESOURCE_NAME": "amd.com/gpu"}).profile
     assert (profile.keda_namespace, profile.gpu_resource_name) == ("k", "amd.com/gpu")

@@ -76,7 +76,9 @@ def test_a_deploy_never_lowers_the_live_count(
         cluster.merge("Deployment", "web", scale, "default", subresource="scale")
     counts: list[int] = []
     watched = _Counting(cluster, counts)
-    ChalkClient.over(watched, client._settings(), client._world()).create_scaling_group(SPECS[after])
+    ChalkClient.over(watched, client._session.settings(), client._session.world()).create_scaling_group(
+        SPECS[after]
+    )
     asked = 3 if after == "fixed" else max(live, SPECS[after].min_replicas)
     assert counts[-1] == asked
     assert min(counts) >= min(live, asked)

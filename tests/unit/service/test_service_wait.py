@@ -179,8 +179,8 @@ def test_a_replica_that_falls_over_at_once_is_no_success(
         clock.sleep(seconds)
         next(naps, lambda: None)()
 
-    world = replace(client._world(), sleep=sleep)
-    other = ChalkClient.over(cluster, client._settings(), world)
+    world = replace(client._session.world(), sleep=sleep)
+    other = ChalkClient.over(cluster, client._session.settings(), world)
     cluster.after = [lambda: controller.deployment(ready=0)]
     with pytest.raises((DeployFailedError, WaitTimeoutError)):
         other.wait_scaling_group("web", timeout=5)
@@ -280,7 +280,7 @@ def test_an_api_server_that_is_away_for_a_moment(
             return cluster.list(kind, *args, **kwargs)
 
     flaky: Any = Flaky()
-    other = ChalkClient.over(flaky, client._settings(), client._world())
+    other = ChalkClient.over(flaky, client._session.settings(), client._session.world())
     if outage < 30:
         assert other.wait_scaling_group("web").status is Status.AVAILABLE
     else:

@@ -1,0 +1,145 @@
+"""What `call()` sends: checked before anything is sent, built anew for every attempt."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import AsyncIterable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from chalkcompute.errors import SpecError
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Call", "join"]
+
+_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+_HEADER_VALUE = re.compile(r"([!-~]([ \t!-~]*[!-~])?)?")  # section 5.5, of ASCII only, as httpx sends it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What to send.
+
+    Attributes:
+        path: Path below the group's URL; a query in it is kept.
+        method: HTTP method.
+        json: Body as JSON.
+        data: Form fields.
+        content: Raw body.
+        headers: Request headers.
+        params: Query parameters.
+        timeout: Seconds for each attempt.
+        cold_start_timeout: Seconds to go on trying while the gateway has no replica; 0 tries once.
+
+    Raises:
+        SpecError: It can be no request; `field` names the argument.
+    """
+
+    path: str = "/"
+    method: str = "POST"
+    json: Any = None
+    data: Mapping[str, Any] | None = None
+    content: str | bytes | Iterable[bytes] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] | None = None
+    timeout: float = 30.0
+    cold_start_timeout: float = 300.0
+
+    def __post_init__(self) -> None:
+        bodies = [name for name in ("json", "data", "content") if getattr(self, name) is not None]
+        if len(bodies) > 1:
+            raise SpecError(
+                f"{' and '.join(f'`{name}`' for name in bodies)} are both given: a request has one body",
+                field=bodies[1],
+            )
+        if not isinstance(self.path, str):
+            raise SpecError(f"`path` must be a string, not {_type(self.path)}", field="path")
+        if not isinstance(self.method, str) or not _TOKEN.fullmatch(self.method):
+            raise SpecError(
+                f"`method` {self.method!r} is no HTTP method", field="method", hint="for example GET or POST"
+            )
+        _check_headers(self.headers)
+        _check_fields("params", self.params)
+        _check_fields("data", self.data)
+        _check_seconds("timeout", self.timeout, zero=False)
+        _check_seconds("cold_start_timeout", self.cold_start_timeout, zero=True)
+
+    @property
+    def replayable(self) -> bool:
+        """Whether the body can be sent a second time."""
+        return self.content is None or isinstance(self.content, str | bytes)
+
+    def build(self, client: httpx.Client, web_url: str) -> httpx.Request:
+        """The request.
+
+        Raises:
+            SpecError: It cannot be made of this: a body that is no JSON, a path that is no part of a URL.
+        """
+        import httpx
+
+        content: str | bytes | Iterable[bytes] | AsyncIterable[bytes] | None = self.content
+        try:
+            return client.build_request(
+                self.method,
+                join(web_url, self.path),
+                json=self.json,
+                data=self.data,
+                content=content,
+                headers=self.headers,
+                params=self.params,
+            )
+        except httpx.InvalidURL as error:
+            raise SpecError(f"`path` cannot be part of a URL: {error}", field="path") from error
+        except (TypeError, ValueError) as error:
+            body = next((name for name in ("json", "content") if getattr(self, name) is not None), "path")
+            raise SpecError(f"`{body}` cannot be sent: {error}", field=body) from error
+
+
+def join(web_url: str, path: str) -> str:
+    """`web_url` and `path` with exactly one slash between them."""
+    return f"{web_url.rstrip('/')}/{path.lstrip('/')}"
+
+
+def _check_headers(headers: object) -> None:
+    for name, value in _mapping("headers", headers).items():
+        if not _TOKEN.fullmatch(name):
+            raise SpecError(f"`headers`: {name!r} is no name of a header", field="headers")
+        if not isinstance(value, str):
+            raise SpecError(f"`headers`: `{name}` must be a string, not {_type(value)}", field="headers")
+        if not _HEADER_VALUE.fullmatch(value):  # not shown: it may be a credential
+            raise SpecError(
+                f"`headers`: the value of `{name}` has characters that a header cannot have",
+                field="headers",
+                hint="printable ASCII, without a line break and without a space at either end",
+            )
+
+
+def _check_fields(argument: str, fields: object) -> None:
+    for name, value in _mapping(argument, fields if fields is not None else {}).items():
+        for each in value if isinstance(value, list | tuple) else (value,):
+            if each is not None and not isinstance(each, str | int | float):
+                raise SpecError(
+                    f"`{argument}`: `{name}` must be text, a number, a truth value, or a list of these, "
+                    f"not {_type(each)}",
+                    field=argument,
+                )
+
+
+def _mapping(argument: str, value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise SpecError(f"`{argument}` must be a dictionary with names as keys", field=argument)
+    return value
+
+
+def _check_seconds(argument: str, value: object, *, zero: bool) -> None:
+    fits = isinstance(value, int | float) and not math.isnan(value) and (value > 0 or (zero and value == 0))
+    if not fits:
+        least = "0 or more" if zero else "more than 0"
+        raise SpecError(f"`{argument}` must be a number of seconds, {least}, not {value!r}", field=argument)
+
+
+def _type(value: object) -> str:
+    return f"`{type(value).__name__}`"
