@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from chalk_cli.text import printable, with_flags
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -112,6 +114,7 @@ class CliContext:
         self.verbose = False
         self.json = False
         self.interrupted: str | None = None
+        self._warned: set[str] = set()
 
     @property
     def elapsed(self) -> float:
@@ -128,13 +131,22 @@ class CliContext:
         if self.talks:
             click.echo(message, err=True)
 
+    def warn(self, message: str) -> None:
+        """Say what is worth knowing, on stderr, once: it may come with the deploy and with the wait."""
+        if message not in self._warned:
+            self._warned.add(message)
+            self.talk(f"warning: {printable(with_flags(message))}")
+
     def client(self, **more: str | None) -> Client:
         """A client for the cluster that the options name."""
-        if self.verbose:
-            import logging
+        import logging
 
+        if self.verbose:
             logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s")
             logging.getLogger("chalkcompute").setLevel(logging.DEBUG)
+        elif not logging.getLogger().handlers:
+            # Whoever logs where nobody listens prints to stderr, which is ours: the Kubernetes client does.
+            logging.getLogger().addHandler(logging.NullHandler())
         return self.make_client(**self.options, **{k: v for k, v in more.items() if v is not None})
 
     def announce(self, client: Client) -> Target:

@@ -105,15 +105,15 @@ def _as_json(error: Exception, context: CliContext) -> dict[str, Any]:
 
 
 def _show(error: Exception, context: CliContext) -> None:
+    if isinstance(error, (DeployFailedError, WaitTimeoutError)):
+        for warning in error.info.warnings:
+            context.warn(warning)
     click.echo(f"Error: {printable(_message(error))}", err=True)
     if isinstance(error, (DeployFailedError, WaitTimeoutError)) and error.verdict:
         if error.verdict.message not in _message(error):
             click.echo(f"cause: {printable(error.verdict.message)}", err=True)
         for line in verdict_evidence(error.verdict):
             click.echo(f"  {line}", err=True)
-    if isinstance(error, (DeployFailedError, WaitTimeoutError)):
-        for warning in error.info.warnings:
-            click.echo(f"warning: {printable(with_flags(warning))}", err=True)
     if context.verbose:
         cause = error.__cause__
         while cause is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import warnings
@@ -19,11 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["cli", "main"]
 
+_OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SIGPIPE_EXIT = 141  # 128 + SIGPIPE: what the shell reports of any program whose reader went away
 
 
 class _OutputClosedError(Exception):
     """The reader of stdout went away (`chalk … | head`); not an OSError, which click would take itself."""
+
+
+def _discard_stdout() -> None:
+    """The interpreter flushes stdout once more on its way out; give it somewhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
@@ -34,6 +41,10 @@ def _closed_pipe_noticed() -> Iterator[None]:
             sys.stdout.flush()
     except BrokenPipeError as error:
         raise _OutputClosedError from error
+    except OSError as error:
+        if error.errno not in _OUT_OF_SPACE:
+            raise
+        raise click.ClickException(f"cannot write to stdout: {os.strerror(error.errno)}") from error
 
 
 class RootGroup(LazyGroup):
@@ -68,14 +79,15 @@ class RootGroup(LazyGroup):
         try:
             code = super().main(arguments, prog_name or "chalk", complete_var, standalone_mode=False, **extra)
         except _OutputClosedError:
-            # The interpreter flushes stdout once more on its way out; give it somewhere to go.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
+            _discard_stdout()
             sys.exit(SIGPIPE_EXIT)
         except Exception as error:
             from chalk_cli.failures import report
 
-            sys.exit(report(error, cli_context))
+            code = report(error, cli_context)
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _OUT_OF_SPACE:
+                _discard_stdout()
+            sys.exit(code)
         if standalone_mode:
             sys.exit(code if isinstance(code, int) else 0)
         return code

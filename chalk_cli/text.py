@@ -51,7 +51,7 @@ def verdict_evidence(verdict: Verdict) -> list[str]:
     """Lines that show what a verdict was concluded from."""
     lines: list[str] = []
     for evidence in verdict.evidence:
-        lines.append(_heading(evidence))
+        lines.append(_heading(evidence) + (":" if evidence.lines else " (empty)" * (evidence.kind == "log")))
         for text in evidence.lines:
             lines.extend(f"  {line}" for line in printable(text).splitlines())
     return lines
@@ -66,4 +66,4 @@ def _heading(evidence: Evidence) -> str:
         facts.append(f"exit code {evidence.exit_code}")
     if facts:
         parts.append(f"({', '.join(facts)})")
-    return printable(" ".join(parts)) + ":"
+    return printable(" ".join(parts))

@@ -282,6 +282,27 @@ def test_a_failed_deploy_shows_cause_evidence_and_next_step(
     golden("cli/create-failed.txt", result.stderr)
 
 
+def test_a_warning_comes_once_and_before_the_error(
+    invoke: Invoke, client: MemoryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "Python 3.11 is used instead"
+    made = client.create_scaling_group
+    monkeypatch.setattr(
+        client,
+        "create_scaling_group",
+        lambda spec, **options: dataclasses.replace(made(spec, **options), warnings=(said,)),
+    )
+    nothing_logged = dataclasses.replace(
+        CRASH, evidence=(Evidence("log", (), pod="inference-1", exit_code=0),)
+    )
+    info = a_group(status=Status.FAILED, verdict=nothing_logged, warnings=(said,))
+    client.fail["wait"] = DeployFailedError("it failed", verdict=nothing_logged, info=info)
+    lines = invoke(*CREATE, code=6).stderr.splitlines()
+    assert lines.count(f"warning: {said}") == 1
+    assert lines.index(f"warning: {said}") < lines.index("Error: it failed")
+    assert "  log of pod `inference-1` (exit code 0) (empty)" in lines
+
+
 def test_a_failed_deploy_in_json_is_one_object_on_stderr(invoke: Invoke, client: MemoryClient) -> None:
     client.fail["wait"] = failed()
     result = invoke(*CREATE, "-o", "json", code=6)

@@ -248,6 +248,15 @@ def test_a_reader_that_goes_away_is_silent(args: list[str]) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+@pytest.mark.parametrize("args", [["--help"], ["scaling-group", "create", "--help"]])
+def test_a_disk_that_is_full_is_said_in_one_line(args: list[str]) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
+        done = subprocess.run([str(CHALK), *args], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode() == "Error: cannot write to stdout: No space left on device\n"
+
+
 def test_no_stdout_at_all() -> None:
     done = subprocess.run(["sh", "-c", f"'{CHALK}' --version >&-"], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -12,7 +12,6 @@ from chalk_cli.options import OUTPUT_FORMATS, output_options, write_options
 from chalk_cli.params import Duration
 from chalk_cli.progress import show_progress
 from chalk_cli.spec_options import DescribingCommand, build_spec, spec_options
-from chalk_cli.text import printable, with_flags
 
 __all__ = ["create_command"]
 
@@ -59,9 +58,8 @@ def create_command(
         result = client.create_scaling_group(
             spec, update=not no_update, dry_run=dry_run, on_progress=on_progress
         )
-    told = dict.fromkeys((*result.warnings, *result.info.warnings))
-    for warning in told:
-        cli.talk(f"warning: {printable(with_flags(warning))}")
+    for warning in (*result.warnings, *result.info.warnings):
+        cli.warn(warning)
     line = action_line(result, dry_run=dry_run)
     is_table = output in ("table", "wide")
     if not is_table:
@@ -78,8 +76,7 @@ def create_command(
             )
         result = dataclasses.replace(result, info=info)
         for warning in info.warnings:
-            if warning not in told:
-                cli.talk(f"warning: {printable(with_flags(warning))}")
+            cli.warn(warning)
     if is_table and cli.quiet:
         return
     data = {**result.to_dict(), "dry_run": dry_run, "target": dataclasses.asdict(target)}
