@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +25,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="KUBECONFIG",
         help="run tests/e2e against this cluster instead of the embedded one",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the run a name that its workers inherit; `kill` ends it as Ctrl-C does, with the cleaning up."""
+    if hasattr(config, "workerinput"):
+        return
+    os.environ["CHALK_E2E_RUN"] = secrets.token_hex(5)
+    if config.getoption("--real-cluster"):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave no namespace behind on a cluster that is not ours, also when workers were cut off."""
+    real = session.config.getoption("--real-cluster")
+    if not real or hasattr(session.config, "workerinput"):
+        return
+    from tests.e2e.harness import Kubernetes
+
+    try:
+        Kubernetes(Path(real)).remove_namespaces_of_this_run()
+    except Exception as error:  # whatever it is, the outcome of the tests is what matters
+        sys.stderr.write(f"namespaces of this run may be left on the cluster: {error}\n")
 
 
 @pytest.fixture(autouse=True)

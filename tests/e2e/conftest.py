@@ -12,15 +12,47 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.harness import CHALK, Chalk, Kubernetes, dump
+from tests.e2e.harness import CHALK, Chalk, Kubernetes, dump, environment
 
 FAILED = pytest.StashKey[bool]()
+BESIDE_THE_GATEWAY = "answered beside the gateway"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What a cluster elsewhere needs: time to pull and to back off, and its own idea of certificates."""
+    if not config.getoption("--real-cluster"):
+        return
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(1800))
+            item.add_marker(pytest.mark.filterwarnings("ignore:Unverified HTTPS request"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say which answers did not come by the gateway: then it was not it that was tested."""
+    reasons = Counter(
+        str(value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == BESIDE_THE_GATEWAY and getattr(report, "when", None) == "call"
+    )
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"{count} x a replica was asked past the gateway: {reason}")
+
+
+@pytest.fixture(scope="session")
+def real(request: pytest.FixtureRequest) -> bool:
+    """Whether the cluster is someone else's."""
+    return bool(request.config.getoption("--real-cluster"))
 
 
 @pytest.fixture(scope="session")
@@ -29,21 +61,40 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def kubeconfig(request: pytest.FixtureRequest, home: Path) -> Iterator[Path]:
-    real = request.config.getoption("--real-cluster")
+def world(home: Path, real: bool) -> Mapping[str, str]:
+    """The environment variables that every process of the suite sees, this one included."""
+    return environment(home, real=real)
+
+
+@pytest.fixture(autouse=True)
+def _same_world(world: Mapping[str, str], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("CHALK_", "KUBE")) and not name.startswith("CHALK_E2E_"):
+            monkeypatch.delenv(name)
+    for name, value in world.items():
+        if name.startswith("CHALK_") or name in ("HOME", "NO_COLOR"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.chdir(home)
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(
+    request: pytest.FixtureRequest, home: Path, world: Mapping[str, str], real: bool
+) -> Iterator[Path]:
     if real:
-        path = Path(real).resolve()
+        given = request.config.getoption("--real-cluster")
+        path = Path(given).resolve()
         if not path.is_file():
-            pytest.fail(f"--real-cluster {real}: no such file")
+            pytest.fail(f"--real-cluster {given}: no such file")
         try:
             status, body = Kubernetes(path).request("get", "/version")
         except Exception as error:
-            pytest.fail(f"--real-cluster {real}: not reachable: {error}")
-        assert status == 200, f"--real-cluster {real}: /version answered {status}: {body}"
+            pytest.fail(f"--real-cluster {given}: not reachable: {error}")
+        assert status == 200, f"--real-cluster {given}: /version answered {status}: {body}"
         yield path
         return
     state = home / "local"
-    env = {**os.environ, "HOME": str(home), "CHALK_LOCAL_HOME": str(state)}
+    env = {**world, "CHALK_LOCAL_HOME": str(state)}
     up = subprocess.run(
         [str(CHALK), "local", "up"], env=env, check=False, capture_output=True, text=True, timeout=120
     )
@@ -62,24 +113,28 @@ def kubernetes(kubeconfig: Path) -> Kubernetes:
     return Kubernetes(kubeconfig)
 
 
+@pytest.fixture(scope="session")
+def _image(kubernetes: Kubernetes, real: bool) -> None:
+    """The first pull may take longer than any test should wait."""
+    if not real:
+        return
+    name = f"e2e{secrets.token_hex(5)}"
+    kubernetes.make_namespace(name)
+    try:
+        kubernetes.pull_image(name)
+    finally:
+        kubernetes.remove_namespace(name)
+
+
 @pytest.fixture
-def namespace(kubernetes: Kubernetes) -> Iterator[str]:
+def namespace(kubernetes: Kubernetes, _image: None) -> Iterator[str]:
     """A namespace whose name is a valid environment id; gone afterwards."""
     name = f"e2e{secrets.token_hex(5)}"
-    status, body = kubernetes.request(
-        "post",
-        "/api/v1/namespaces",
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": name, "labels": {"chalk.ai/e2e": "true"}},
-        },
-    )
-    assert status == 201, body
     try:
+        kubernetes.make_namespace(name)
         yield name
     finally:
-        kubernetes.request("delete", f"/api/v1/namespaces/{name}")
+        kubernetes.remove_namespace(name)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -91,9 +146,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture
 def chalk(
-    request: pytest.FixtureRequest, kubeconfig: Path, kubernetes: Kubernetes, namespace: str, home: Path
+    request: pytest.FixtureRequest,
+    kubeconfig: Path,
+    kubernetes: Kubernetes,
+    namespace: str,
+    home: Path,
+    world: Mapping[str, str],
+    real: bool,
 ) -> Iterator[Chalk]:
-    runner = Chalk(kubeconfig, namespace, home)
+    runner = Chalk(kubeconfig, namespace, home, world, patience=600 if real else 180)
     yield runner
     if request.node.stash.get(FAILED, False):
         sys.stderr.write("\n\n".join(str(o) for o in runner.transcript))
@@ -101,37 +162,57 @@ def chalk(
 
 
 @pytest.fixture
-def client(kubeconfig: Path, namespace: str, monkeypatch: pytest.MonkeyPatch, home: Path) -> Any:
+def client(kubeconfig: Path, namespace: str) -> Any:
     """A `ChalkClient` of the SDK for this test's namespace."""
     from chalkcompute import ChalkClient
 
-    monkeypatch.chdir(home)
     return ChalkClient(kubeconfig=str(kubeconfig), namespace=namespace)
 
 
 @pytest.fixture
-def answer(kubernetes: Kubernetes, namespace: str, client: Any) -> Callable[[str, str], tuple[int, str]]:
-    """GET a path of a group: by its gateway where that is reachable from here, else by the API server.
+def answer(
+    request: pytest.FixtureRequest, kubernetes: Kubernetes, namespace: str, client: Any, real: bool
+) -> Callable[..., tuple[int, str]]:
+    """GET a path of a group by its gateway.
 
-    The gateway of a cluster that is not ours may stand in a network that this machine does not
-    reach; the API server's proxy to a replica is there on every cluster.
+    The embedded gateway must answer, and at once. That of another cluster may take a moment after it has
+    accepted a route, and may stand where this machine does not reach it: then a replica is asked, and the
+    suite's last lines say so.
     """
-    import httpx
-
     from chalkcompute.errors import UnreachableError
 
     def get(name: str, path: str = "/") -> tuple[int, str]:
-        try:
-            response = client.call(name, path, method="GET", cold_start_timeout=10)
-        except (UnreachableError, httpx.TransportError, OSError):
-            pod = next(
-                p for p in kubernetes.pods(namespace, name) if "deletionTimestamp" not in p["metadata"]
-            )
-            port = pod["spec"]["containers"][0]["ports"][0]["containerPort"]
-            status, body = kubernetes.request(
-                "get", f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}:{port}/proxy{path}"
-            )
-            return status, body if isinstance(body, str) else json.dumps(body)
-        return response.status_code, response.text
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                response = client.call(name, path, method="GET", cold_start_timeout=10)
+            except UnreachableError as error:
+                if not real:
+                    raise
+                reason = error.message
+                break
+            if not real or response.status_code not in (404, 502, 503):
+                return response.status_code, response.text
+            if time.monotonic() > deadline:
+                reason = f"it answers {response.status_code}"
+                break
+            time.sleep(1)
+        request.node.user_properties.append((BESIDE_THE_GATEWAY, reason.replace(f"{namespace}-{name}", "…")))
+        return ask_a_replica(kubernetes, namespace, name, path)
 
     return get
+
+
+def ask_a_replica(kubernetes: Kubernetes, namespace: str, name: str, path: str) -> tuple[int, str]:
+    """By the API server's proxy; only the embedded one has none, and its pods are on this machine."""
+    import httpx
+
+    pod = next(p for p in kubernetes.pods(namespace, name) if "deletionTimestamp" not in p["metadata"])
+    port = pod["spec"]["containers"][0]["ports"][0]["containerPort"]
+    if not kubernetes.serves("v1", "pods/proxy"):
+        response = httpx.get(f"http://{pod['status']['podIP']}:{port}{path}", trust_env=False)
+        return response.status_code, response.text
+    status, body = kubernetes.request(
+        "get", f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}:{port}/proxy{path}"
+    )
+    return status, body if isinstance(body, str) else json.dumps(body)

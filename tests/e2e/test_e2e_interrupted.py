@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 
-from tests.e2e.harness import HTTP_SERVER, IMAGE, Chalk, Kubernetes, eventually
+from tests.e2e.harness import IMAGE, SERVER, Chalk, Kubernetes, eventually
 
 CREATE = [
     "scaling-group",
@@ -12,7 +13,10 @@ CREATE = [
     "--name=half",
     f"--image={IMAGE}",
     "--port=8000",
-    f"--entrypoint={HTTP_SERVER}",
+    f"--entrypoint={json.dumps(SERVER)}",
+    "--cpu=50m",
+    "--memory=96Mi",
+    "--shutdown-delay=1",
 ]
 
 
@@ -61,8 +65,8 @@ def test_a_delete_killed_half_way_leaves_nothing_behind(
 
 def test_two_creates_at_once_make_one_group(chalk: Chalk, kubernetes: Kubernetes, namespace: str) -> None:
     both = [chalk.start(*CREATE, "--replicas=2") for _ in range(2)]
-    ended = [p.communicate(timeout=180) for p in both]
-    codes = sorted(p.returncode for p in both)
+    ended = [chalk.end(p, *CREATE, code=None) for p in both]
+    codes = sorted(outcome.code for outcome in ended)
     assert codes[0] == 0, ended
     assert codes[1] in (0, 4), ended
     assert records(kubernetes, namespace) == ["chalk-sg-half"]
@@ -80,8 +84,10 @@ def test_a_name_used_again_is_a_new_group(chalk: Chalk) -> None:
     assert {g["id"] for g in history} == {first, second}
 
 
-def test_traffic_goes_on_through_an_update(chalk: Chalk, kubernetes: Kubernetes, namespace: str) -> None:
-    """Enough replicas of either revision are available at every moment of a rollout."""
+def test_every_moment_of_a_rollout_has_its_replicas(
+    chalk: Chalk, kubernetes: Kubernetes, namespace: str
+) -> None:
+    """Enough replicas of either revision are available all the time."""
     chalk(*CREATE, "--replicas=2")
     process = chalk.start(*CREATE, "--replicas=2", "--env", "A=1")
     lowest = 2
@@ -89,6 +95,5 @@ def test_traffic_goes_on_through_an_update(chalk: Chalk, kubernetes: Kubernetes,
         status = kubernetes.deployment(namespace, "half")["status"]
         lowest = min(lowest, status.get("availableReplicas", 0))
         time.sleep(0.1)
-    out, err = process.communicate()
-    assert process.returncode == 0, out + err
+    chalk.end(process, *CREATE)
     assert lowest == 2

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
-from tests.e2e.harness import IMAGE, Chalk, Kubernetes
+from tests.e2e.harness import IMAGE, Chalk, Kubernetes, eventually, kubeconfig_copy
 
 GOOD = {"--name": "fine", "--image": IMAGE, "--port": "8000"}
 
@@ -74,38 +75,99 @@ def test_no_kubeconfig_names_local_up(chalk: Chalk, tmp_path: Path) -> None:
 
 
 def test_refused_credential(chalk: Chalk, tmp_path: Path) -> None:
-    config = yaml.safe_load(chalk.kubeconfig.read_text())
-    for user in config["users"]:
-        user["user"] = {"token": "expired"}
-    path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
+    def change(config: dict[str, Any]) -> None:
+        for user in config["users"]:
+            user["user"] = {"token": "expired"}
+
+    path = kubeconfig_copy(chalk.kubeconfig, tmp_path, change)
     refused = chalk.sg("list", code=5, env={"KUBECONFIG": str(path)})
     assert "Traceback" not in refused.err
     assert "401" in refused.err or "redential" in refused.err
 
 
 def test_unreachable_cluster(chalk: Chalk, tmp_path: Path) -> None:
-    config = yaml.safe_load(chalk.kubeconfig.read_text())
-    for cluster in config["clusters"]:
-        cluster["cluster"]["server"] = "https://127.0.0.1:9"
-    path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
+    def change(config: dict[str, Any]) -> None:
+        for cluster in config["clusters"]:
+            cluster["cluster"]["server"] = "https://127.0.0.1:9"
+            cluster["cluster"].pop("proxy-url", None)
+
+    path = kubeconfig_copy(chalk.kubeconfig, tmp_path, change)
     refused = chalk.sg("list", code=5, env={"KUBECONFIG": str(path)})
     assert "127.0.0.1:9" in refused.err
 
 
 def test_namespace_that_does_not_exist(chalk: Chalk) -> None:
-    refused = chalk.sg("create", *arguments(), "--namespace=nosuchspace", code=3)
-    assert "nosuchspace" in refused.err
+    nowhere = f"none{secrets.token_hex(5)}"
+    refused = chalk.sg("create", *arguments(), f"--namespace={nowhere}", code=3)
+    assert nowhere in refused.err
 
 
 def test_nothing_of_that_name(chalk: Chalk) -> None:
     for verb in ("get", "delete"):
         refused = chalk.sg(verb, "--name=ghost", code=3)
         assert "ghost" in refused.err
+        unknown = "00000000-0000-4000-8000-000000000000"
+        refused = chalk.sg(verb, f"--id={unknown}", code=3)
+        assert unknown in refused.err
 
 
-@pytest.mark.parametrize("kind", ["Service", "Deployment", "ConfigMap"])
+def test_a_gateway_that_does_not_exist(chalk: Chalk, kubernetes: Kubernetes, namespace: str) -> None:
+    refused = chalk.sg("create", *arguments(), f"--gateway={namespace}/none", code=2)
+    assert f"{namespace}/none" in refused.err
+    assert kubernetes.group_objects(namespace, "fine") == []
+
+
+def test_a_quota_without_room(chalk: Chalk, kubernetes: Kubernetes, namespace: str) -> None:
+    if not kubernetes.serves("v1", "resourcequotas"):
+        assert "created" in chalk.sg("create", *arguments(), "--dry-run").out
+        return
+    quotas = f"/api/v1/namespaces/{namespace}/resourcequotas"
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "full"},
+        "spec": {"hard": {"pods": "0"}},
+    }
+    status, body = kubernetes.request("post", quotas, quota)
+    assert status == 201, body
+    eventually(lambda: kubernetes.get(f"{quotas}/full")["status"]["hard"], "the quota is in force")
+    refused = chalk.sg("create", *arguments(), "-o", "json", code=6)
+    verdict = json.loads(refused.err.splitlines()[-1])["error"]["verdict"]
+    assert verdict["cause"] == "QuotaExceeded"
+    assert "pods" in verdict["message"]
+    assert kubernetes.group_objects(namespace, "fine") == []
+
+
+def test_a_policy_that_refuses_the_replicas(chalk: Chalk, kubernetes: Kubernetes, namespace: str) -> None:
+    """PodSecurity `restricted` wants a user that is not root, which `python` images are not."""
+    status, body = kubernetes.request(
+        "patch",
+        f"/api/v1/namespaces/{namespace}",
+        {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
+        content_type="application/merge-patch+json",
+    )
+    assert status == 200, body
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "asked"},
+        "spec": {"containers": [{"name": "app", "image": IMAGE}]},
+    }
+    asked, _ = kubernetes.request(
+        "post", f"/api/v1/namespaces/{namespace}/pods", pod, query_params=[("dryRun", "All")]
+    )
+    if asked == 201:  # this cluster has no such admission
+        assert "created" in chalk.sg("create", *arguments(), "--dry-run").out
+        return
+    assert asked == 403
+    refused = chalk.sg("create", *arguments(), "-o", "json", code=6)
+    verdict = json.loads(refused.err.splitlines()[-1])["error"]["verdict"]
+    assert verdict["cause"] == "AdmissionRefused"
+    assert "restricted" in verdict["message"]
+    assert kubernetes.group_objects(namespace, "fine") == []
+
+
+@pytest.mark.parametrize("kind", ["Service", "Deployment", "ConfigMap", "HTTPRoute"])
 def test_an_object_that_is_someone_elses_is_not_touched(
     chalk: Chalk, kubernetes: Kubernetes, namespace: str, kind: str
 ) -> None:
@@ -142,6 +204,18 @@ def test_an_object_that_is_someone_elses_is_not_touched(
                 "kind": "ConfigMap",
                 "metadata": {"name": "chalk-sg-fine"},
                 "data": {"a": "b"},
+            },
+        ),
+        "HTTPRoute": (
+            f"/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes",
+            {
+                "apiVersion": "gateway.networking.k8s.io/v1",
+                "kind": "HTTPRoute",
+                "metadata": {"name": "fine"},
+                "spec": {
+                    "hostnames": ["theirs.example"],
+                    "rules": [{"backendRefs": [{"name": "x", "port": 80}]}],
+                },
             },
         ),
     }

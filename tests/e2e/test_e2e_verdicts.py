@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from tests.e2e.harness import IMAGE, Chalk
+from tests.e2e.harness import IMAGE, Chalk, Kubernetes, eventually
+
+
+def settled(chalk: Chalk, name: str, cause: str) -> Any:
+    """The verdict on a group that is not there yet, once it is seen; how long that takes is the cluster's."""
+
+    def look() -> Any:
+        verdict = chalk.sg("get", name, "-o", "json").json()["verdict"]
+        return verdict if verdict and verdict["cause"] == cause else None
+
+    return eventually(look, f"the verdict on {name} is {cause}")
 
 
 def test_crash_names_exit_code_and_last_lines(chalk: Chalk) -> None:
@@ -54,29 +65,52 @@ def test_program_that_does_not_exist(chalk: Chalk) -> None:
 
 def test_image_that_cannot_be_pulled(chalk: Chalk) -> None:
     image = "registry.invalid/team/missing:v1"
-    failed = chalk.sg("create", "--name=pull", f"--image={image}", "--timeout=150", code=6)
+    failed = chalk.sg("create", "--name=pull", f"--image={image}", code=6)
     assert image in failed.err
     assert chalk.sg("get", "pull", "-o", "json").json()["verdict"]["cause"] == "ImagePull"
 
 
 def test_more_cpu_than_any_node_has(chalk: Chalk) -> None:
-    failed = chalk.serve("huge", "--cpu=4000", "--timeout=20", code=7)
+    chalk.serve("huge", "--cpu=4000", "--no-wait")
+    assert "cpu" in settled(chalk, "huge", "Unschedulable")["message"]
+    failed = chalk.serve("huge", "--cpu=4000", "--timeout=3", code=7)
     assert "cpu" in failed.err
-    assert chalk.sg("get", "huge", "-o", "json").json()["verdict"]["cause"] == "Unschedulable"
 
 
-def test_gpu_type_that_no_node_has(chalk: Chalk) -> None:
-    failed = chalk.serve("gpu", "--gpu=nvidia-no-such-gpu:1", "--timeout=20", code=7)
-    assert "nvidia-no-such-gpu" in failed.err
-    verdict = chalk.sg("get", "gpu", "-o", "json").json()["verdict"]
-    assert verdict["cause"] == "Unschedulable"
+def test_gpu_type_that_no_node_has(chalk: Chalk, kubernetes: Kubernetes, namespace: str) -> None:
+    chalk.serve("gpu", "--gpu=nvidia-no-such-gpu:1", "--no-wait")
+    verdict = settled(chalk, "gpu", "Unschedulable")
     assert verdict["terminal"] is False
+    failed = chalk.serve("gpu", "--gpu=nvidia-no-such-gpu:1", "--timeout=3", code=7)
+    assert "nvidia-no-such-gpu" in failed.err
+    pod = kubernetes.deployment(namespace, "gpu")["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-no-such-gpu"}
+    assert [t["key"] for t in pod["tolerations"]] == ["nvidia.com/gpu"]
+    resources = pod["containers"][0]["resources"]
+    assert (resources["requests"]["nvidia.com/gpu"], resources["limits"]["nvidia.com/gpu"]) == ("1", "1")
+    chalk.serve("gpu", "--gpu=2", "--no-wait")
+    pod = kubernetes.deployment(namespace, "gpu")["spec"]["template"]["spec"]
+    assert "nodeSelector" not in pod
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
 
 
 def test_nothing_listens_on_the_port(chalk: Chalk) -> None:
-    failed = chalk.serve("deaf", "--port=9999", "--timeout=25", code=7)
+    chalk.serve("deaf", "--port=9999", "--no-wait")
+    assert "9999" in settled(chalk, "deaf", "NotListening")["message"]
+    failed = chalk.serve("deaf", "--port=9999", "--timeout=3", code=7)
     assert "9999" in failed.err
-    assert chalk.sg("get", "deaf", "-o", "json").json()["verdict"]["cause"] == "NotListening"
+
+
+def test_a_readiness_path_decides(chalk: Chalk, kubernetes: Kubernetes, namespace: str) -> None:
+    chalk.serve("path", "--readiness-path=/")
+    probe = kubernetes.container(namespace, "path")["readinessProbe"]
+    assert probe["httpGet"]["path"] == "/"
+    assert "tcpSocket" not in probe
+    chalk.serve("path", "--readiness-path=/no-such-page", "--no-wait")
+    assert "404" in settled(chalk, "path", "NotListening")["message"]
+    group = chalk.sg("get", "path", "-o", "json").json()
+    assert group["replicas"]["ready"] == 1, "the revision before goes on serving"
+    assert (group["status"], group["revision"]) == ("Running", 2)
 
 
 def test_a_bad_update_leaves_the_old_replicas_serving(chalk: Chalk) -> None:
@@ -98,7 +132,9 @@ def test_a_bad_update_leaves_the_old_replicas_serving(chalk: Chalk) -> None:
     assert chalk.sg("get", "solid", "-o", "json").json()["status"] == "Available"
 
 
-def test_no_wait_returns_at_once_and_get_tells_later(chalk: Chalk) -> None:
+def test_no_wait_returns_at_once_and_get_tells_later(
+    chalk: Chalk, kubernetes: Kubernetes, namespace: str
+) -> None:
     chalk.sg(
         "create",
         "--name=later",
@@ -107,3 +143,6 @@ def test_no_wait_returns_at_once_and_get_tells_later(chalk: Chalk) -> None:
         "--no-wait",
     )
     assert chalk.sg("get", "later", "-o", "json").json()["status"] in ("Pending", "Running", "Failed")
+    assert "exit code 5" in settled(chalk, "later", "CrashLoop")["message"]
+    chalk.sg("delete", "later")
+    assert [o for o in kubernetes.group_objects(namespace, "later") if "chalk-sg-hist-" not in o] == []
