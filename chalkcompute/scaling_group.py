@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import secrets as _random
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from chalkcompute.client import ChalkClient
@@ -218,9 +220,10 @@ class ScalingGroup:
             NotFoundError: It was deleted through this handle, or is deleted while we wait.
         """
         spec, may_exist = (self._spec, True) if self._spec is not None else self._recorded()
-        result = self._client.create_scaling_group(spec, update=may_exist, on_progress=on_progress)
+        report = _from_now_on(on_progress)
+        result = self._client.create_scaling_group(spec, update=may_exist, on_progress=report)
         self._info = result.info
-        return self._wait("running", timeout=timeout, on_progress=on_progress, deployed=result.info)
+        return self._wait("running", timeout=timeout, on_progress=report, deployed=result.info)
 
     def wait_ready(self, *, timeout: float = 120, on_progress: OnProgress | None = None) -> ScalingGroup:
         """Wait until one replica of the current revision is ready and the route accepted.
@@ -381,6 +384,14 @@ def _chosen(client: object) -> ChalkClient:
         field="client",
         hint="make one with `ChalkClient(context=…, namespace=…)`, or leave it out",
     )
+
+
+def _from_now_on(on_progress: OnProgress | None) -> OnProgress | None:
+    """The same, with `elapsed` counted from now: a deploy is several calls, each with a clock of its own."""
+    if on_progress is None:
+        return None
+    began = time.monotonic()
+    return lambda step: on_progress(replace(step, elapsed=time.monotonic() - began))
 
 
 def _not_yet(field: str, value: object) -> None:

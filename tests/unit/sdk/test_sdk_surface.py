@@ -21,6 +21,7 @@ from chalkcompute import (
     ChalkClient,
     DeleteResult,
     DeployResult,
+    Progress,
     ReadinessProbe,
     ReplicaCounts,
     ScalingGroup,
@@ -129,12 +130,16 @@ class Client(ChalkClient):
         self.waiting = wait
         self.there = True
 
-    def create_scaling_group(self, spec: ScalingGroupSpec, **_: Any) -> DeployResult:
+    def create_scaling_group(self, spec: ScalingGroupSpec, **options: Any) -> DeployResult:
         self.asked.append(("create", spec))
+        if options.get("on_progress"):
+            options["on_progress"](Progress("applying", "applied", elapsed=5.0))
         return DeployResult(Action.CREATED, replace(INFO, name=spec.name))
 
     def wait_scaling_group(self, name: str, **options: Any) -> ScalingGroupInfo:
         self.asked.append(("wait", name, options["until"], options["timeout"]))
+        if options.get("on_progress"):
+            options["on_progress"](Progress("done", "1 of 1", elapsed=0.1))
         return replace(self.waiting(), name=name)
 
     def get_scaling_group(self, name: str | None = None, *, id: str | None = None) -> ScalingGroupInfo:  # noqa: A002
@@ -158,6 +163,13 @@ class Client(ChalkClient):
         assert options["id"] == INFO.id
         self.asked.append(("call", name, path, options["method"], options["json"], options["timeout"]))
         return "response"
+
+
+def test_the_clock_of_a_deploy_only_goes_forward() -> None:
+    steps: list[Progress] = []
+    ScalingGroup(image="i", name="web", client=Client()).deploy(on_progress=steps.append)
+    assert [step.phase for step in steps] == ["applying", "done"]
+    assert 0 <= steps[0].elapsed <= steps[1].elapsed
 
 
 def test_deploy_wait_call_delete() -> None:
