@@ -42,7 +42,7 @@ def _closed_pipe_noticed() -> Iterator[None]:
     except BrokenPipeError as error:
         raise _OutputClosedError from error
     except OSError as error:
-        if error.errno not in _OUT_OF_SPACE:
+        if error.errno not in _OUT_OF_SPACE or error.filename is not None:
             raise
         raise click.ClickException(f"cannot write to stdout: {os.strerror(error.errno)}") from error
 

@@ -140,6 +140,7 @@ class ChalkClient:
         *,
         update: bool = True,
         dry_run: bool = False,
+        expected: ScalingGroupInfo | None = None,
         on_progress: OnProgress | None = None,
     ) -> DeployResult:
         """Create the group, or update it to this spec; applies and does not wait.
@@ -148,10 +149,12 @@ class ChalkClient:
             spec: What it should be.
             update: False refuses when the name exists already.
             dry_run: Ask the server whether it would accept everything, and change nothing.
+            expected: The group as it was read: refuse when it is another, or in another revision, by now.
             on_progress: Called on every step.
 
         Raises:
-            ConflictError: It exists (with `update=False`), or someone else is working on it.
+            ConflictError: It exists (with `update=False`), is not what was `expected`, or someone else is
+                working on it.
             NotOwnedError: An object of the same name is someone else's; nothing was changed.
             CapabilityError: The cluster lacks what the spec needs.
             InvalidObjectError: The API server refuses an object; nothing was changed.
@@ -159,7 +162,7 @@ class ChalkClient:
             SpecError: `spec` is no `ScalingGroupSpec`.
         """
         from chalkcompute.service.arguments import require_spec
-        from chalkcompute.service.create import create_group
+        from chalkcompute.service.create import Expected, create_group
 
         return create_group(
             self._session.cluster(),
@@ -167,6 +170,7 @@ class ChalkClient:
             require_spec(spec),
             update=update,
             dry_run=dry_run,
+            expected=Expected(expected.id, expected.revision) if expected is not None else None,
             on_progress=on_progress,
             world=self._session.world(),
         )

@@ -219,9 +219,9 @@ class ScalingGroup:
                 revision meanwhile; or it was deleted and its name belongs to another group now.
             NotFoundError: It was deleted through this handle, or is deleted while we wait.
         """
-        spec, may_exist = (self._spec, True) if self._spec is not None else self._recorded()
+        spec, terms = (self._spec, {}) if self._spec is not None else self._recorded()
         report = _from_now_on(on_progress)
-        result = self._client.create_scaling_group(spec, update=may_exist, on_progress=report)
+        result = self._client.create_scaling_group(spec, on_progress=report, **terms)
         self._info = result.info
         return self._wait("running", timeout=timeout, on_progress=report, deployed=result.info)
 
@@ -335,22 +335,22 @@ class ScalingGroup:
             raise
         return self
 
-    def _recorded(self) -> tuple[ScalingGroupSpec, bool]:
-        """What is recorded with the group now, and whether a group of that name may be there already."""
+    def _recorded(self) -> tuple[ScalingGroupSpec, dict[str, Any]]:
+        """What is recorded with the group now, and on what terms that may be deployed."""
         from chalkcompute.spec import ScalingGroupSpec
 
         self._deployed("deploy")
         info = self.refresh()  # at this moment, and not kept: other people deploy too
         spec = ScalingGroupSpec.from_dict(dict(info.spec))
         if info.status is not Status.DELETED:
-            return spec, True
+            return spec, {"expected": info}
         with contextlib.suppress(NotFoundError):
             other = self._client.get_scaling_group(self._name)
             raise ConflictError(
                 f"{self._this} was deleted, and its name belongs to another one now, with id `{other.id}`",
                 hint=self._other,
             )
-        return spec, False
+        return spec, {"update": False}
 
     def _deployed(self, verb: str, *, alive: bool = False) -> ScalingGroupInfo:
         if self._info is None:

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,13 +27,12 @@ from chalkcompute.cluster.kubeconfig import Connection
 from chalkcompute.cluster.reasons import api_error
 from chalkcompute.errors import ApiError, ConnectionConfigError, UnreachableError
 
-__all__ = ["OfficialTransport", "Request", "Response", "Transport"]
+__all__ = ["OfficialTransport", "Request", "Response", "Transport", "clock_ahead"]
 
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 60.0
 _ATTEMPTS = 4
 _LONGEST_PAUSE = 10.0
-_SAME_CLOCK = timedelta(seconds=2)
 _Received = TypeVar("_Received")
 # Characters that YAML has only escaped, or takes for the end of a line.
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -111,8 +111,8 @@ class OfficialTransport:
     turned it away with 429 and `Retry-After`, which it does before acting (as client-go does).
 
     Attributes:
-        ahead: How far the server's clock is ahead of this machine's, by its last answer: what its objects
-            say of times is by that clock. Zero before the first answer, and for less than two seconds.
+        ahead: How far the server's clock is ahead of this machine's, at least, by its answers so far: what
+            its objects say of times is by that clock. Zero before the first answer.
     """
 
     def __init__(self, connection: Connection, *, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -177,6 +177,7 @@ class OfficialTransport:
         api_exception = _official("client.exceptions").ApiException
         body, content_type = _encoded(request)
         try:
+            sent = datetime.now(UTC)
             raw = self._client.request(
                 request.method.lower(),
                 request.path,
@@ -187,7 +188,7 @@ class OfficialTransport:
                 serialize=False,
                 _request_timeout=timeout,
             )
-            self.ahead = _ahead(raw.headers.get("Date"), datetime.now(UTC), self.ahead)
+            self.ahead = clock_ahead(raw.headers.get("Date"), sent, datetime.now(UTC), self.ahead)
             return receive(raw)  # in here, too: a connection may break in the middle of the body
         except api_exception as error:
             if not error.status:  # the client's way to report a TLS failure
@@ -244,13 +245,23 @@ def _encoded(request: Request) -> tuple[object, str]:
     return text.encode(), f"{request.content_type}; charset=utf-8"
 
 
-def _ahead(date: str | None, here: datetime, before: timedelta) -> timedelta:
-    """From the header `Date` (RFC 9110, section 6.6.1, whole seconds) and our own clock."""
+def clock_ahead(date: str | None, sent: datetime, received: datetime, before: timedelta) -> timedelta:
+    """How far the server's clock is ahead, by the header `Date` of an answer (RFC 9110, section 6.6.1).
+
+    It says the whole second in which the answer was made, some time between `sent` and `received`. Of what
+    that leaves open, what was taken to be so before, else what is nearest to no difference at all.
+    """
     try:
-        found = parsedate_to_datetime(date) - here if date else before
+        second = parsedate_to_datetime(date) if date else None
     except (ValueError, TypeError):
+        second = None
+    if second is None or second.tzinfo is None:
         return before
-    return found if abs(found) >= _SAME_CLOCK else timedelta()
+    least, most = second - received, second + timedelta(seconds=1) - sent
+    for known in (before, timedelta()):
+        if least <= known <= most:
+            return known
+    return min(least, most, key=abs)
 
 
 def _whole(raw: Any) -> Response:
@@ -331,10 +342,13 @@ def _errors_logged_are_raised() -> Iterator[None]:
         ValueError: An error was logged; its text.
     """
     said: list[str] = []
+    ours = threading.get_ident()
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
+            # The client logs to the root logger itself; other threads are none of this.
+            if record.name == "root" and record.thread == ours:
+                said.append(record.getMessage())
 
     handler = Keep(logging.ERROR)
     root = logging.getLogger()

@@ -117,18 +117,29 @@ class _Report:
         self._descriptor = descriptor
 
     def ready(self) -> None:
-        self._send({"ready": True})
+        """Say so.
+
+        Raises:
+            LocalClusterError: Nobody listens: whoever started us has given up, and may not know our pid.
+        """
+        if not self._send({"ready": True}):
+            raise LocalClusterError("nobody waits for this daemon to be ready any more")
 
     def failed(self, message: str, hint: str | None, *, again: bool = False) -> None:
         self._send({"ready": False, "error": message, "hint": hint, "again": again})
 
-    def _send(self, report: Mapping[str, Any]) -> None:
+    def _send(self, report: Mapping[str, Any]) -> bool:
+        """Whether it was heard, where somebody was to hear it."""
         if self._descriptor is None:
-            return
-        with contextlib.suppress(BrokenPipeError):  # whoever started us did not wait
-            os.write(self._descriptor, json.dumps(report).encode() + b"\n")
-        os.close(self._descriptor)
-        self._descriptor = None
+            return True
+        descriptor, self._descriptor = self._descriptor, None
+        try:
+            os.write(descriptor, json.dumps(report).encode() + b"\n")
+        except BrokenPipeError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
 
 
 async def run(settings: Settings, ready: Callable[[], None]) -> None:

@@ -83,8 +83,8 @@ def _give_up(folder: StateFolder, reading: int, timeout: float, begin: int) -> N
             stop_daemon(folder, running, 5.0)
             raise failed(folder, f" was not ready within {timeout:g} s and was stopped", begin)
         if select.select([reading], [], [], 0.05)[0] and not os.read(reading, 65536):
-            break  # its end of the pipe is closed, so it is no more
-    raise failed(folder, "'s daemon ended while starting", begin)
+            raise failed(folder, "'s daemon ended while starting", begin)  # its end of the pipe is closed
+    raise failed(folder, f" was not ready within {timeout:g} s; its daemon ends as soon as it notices", begin)
 
 
 def _read_report(descriptor: int, timeout: float) -> dict[str, Any] | None:

@@ -178,11 +178,11 @@ def required_time(text: str) -> datetime:
 
 def read_ports(data: Mapping[str, Any]) -> PortHistory:
     """How a port has changed, inside `reading`."""
-    found = [data.get(name) for name in ("first", "previous")]
-    for port in found:
-        if port is not None and (isinstance(port, bool) or not isinstance(port, int)):
+    first, previous = data.get("first"), tuple(data.get("previous") or ())
+    for port in (first or 0, *previous):
+        if isinstance(port, bool) or not isinstance(port, int):
             raise TypeError("one of its `ports` is no number")
-    return PortHistory(*found)
+    return PortHistory(first, previous)
 
 
 def read_gateway(data: Mapping[str, Any]) -> Gateway:

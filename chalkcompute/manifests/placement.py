@@ -81,6 +81,7 @@ class Owner:
         return {"apiVersion": "v1", "kind": "ConfigMap", "name": self.name, "uid": self.uid}
 
 
+_PORTS_KEPT = 8
 PORT_NAME = "http"
 """Name of the port of a container, and of a Service's first port."""
 
@@ -91,21 +92,29 @@ class PortHistory:
 
     Attributes:
         first: The port before the first change; None if it never changed.
-        previous: The port of the revision before, if that was another one.
+        previous: Ports of earlier revisions that a route, or a gateway, may still go by; newest first.
     """
 
     first: int | None = None
-    previous: int | None = None
+    previous: tuple[int, ...] = ()
 
     def name(self, port: int) -> str:
         """What a port is called in the Services; one keeps its name, or endpoints would be lost."""
         return PORT_NAME if self.first in (None, port) else f"{PORT_NAME}-{port}"
 
-    def then(self, port: int, following: int) -> PortHistory:
-        """The history of a revision on `following` after one on `port`."""
-        if port == following:
-            return PortHistory(self.first)
-        return PortHistory(self.first if self.first is not None else port, port)
+    def then(self, port: int, following: int, *, settled: bool = True) -> PortHistory:
+        """The history of a revision on `following` after one on `port`.
+
+        Args:
+            port: Port of the revision before.
+            following: Port of this one.
+            settled: Whether that revision was applied to its end, and long enough ago for every gateway to
+                have followed: then nobody goes by the ports before it.
+        """
+        left = (port,) if settled else (port, *self.previous)
+        previous = tuple(dict.fromkeys(each for each in left if each != following))
+        first = self.first if self.first is not None or port == following else port
+        return PortHistory(first, previous[:_PORTS_KEPT])
 
 
 @dataclass(frozen=True, slots=True)

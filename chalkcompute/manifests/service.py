@@ -26,9 +26,7 @@ def vip_service(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
 
 def _spec(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
     # Some gateways and meshes route to pods by the Service's port: it has to be the replicas' port.
-    ports, history = [spec.port], placement.ports
-    if history.previous is not None:
-        ports.append(history.previous)  # until every gateway has seen that the route points to the new one
+    history = placement.ports
     return {
         "type": "ClusterIP",
         "selector": labels.selector(placement.group_id),
@@ -40,7 +38,8 @@ def _spec(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
                 "targetPort": port if history.first is None else PORT_NAME,
                 "protocol": "TCP",
             }
-            for port in ports
+            # Earlier ones stay until every gateway has seen that the route points to the new one.
+            for port in (spec.port, *history.previous)
         ],
     }
 

@@ -71,9 +71,10 @@ def call_group(
     record = find_record(cluster, scope.namespace, name, group_id=group_id)
 
     def gateway() -> WayIn:
-        if record.gateway not in ways_in:
-            ways_in[record.gateway] = way_in(cluster, record.gateway)
-        return ways_in[record.gateway]
+        known = ways_in.get(record.gateway)
+        if known is None or not known.addresses:  # its load balancer may only just be coming
+            known = ways_in[record.gateway] = way_in(cluster, record.gateway)
+        return known
 
     return send_call(
         record.web_url,

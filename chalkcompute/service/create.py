@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 
 from chalkcompute.cluster.protocol import Cluster
@@ -32,11 +33,13 @@ from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.spec.advice import advise
 from chalkcompute.types import Action, DeployResult, Manifest, OnProgress, Status, Verdict
 
-__all__ = ["create_group"]
+__all__ = ["Expected", "create_group"]
 
 _ATTEMPTS = 3
 _PORT_SECONDS = 1.0
 """Until the cluster has endpoints for a Service's new port, and the gateway has them."""
+_GATEWAYS_FOLLOW = timedelta(minutes=1)
+"""By then a gateway goes by the route as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,14 @@ class _Plan:
     changes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a deploy builds on: this incarnation in this revision, or it is refused."""
+
+    id: str
+    revision: int
+
+
 def create_group(
     cluster: Cluster,
     scope: Scope,
@@ -63,6 +74,7 @@ def create_group(
     *,
     update: bool,
     dry_run: bool,
+    expected: Expected | None,
     on_progress: OnProgress | None,
     world: World,
 ) -> DeployResult:
@@ -74,7 +86,7 @@ def create_group(
     for attempt in range(_ATTEMPTS):
         try:
             return _Deploy(cluster, scope, spec, place, world, reporter, list(warnings)).run(
-                update=update, dry_run=dry_run
+                update=update, dry_run=dry_run, expected=expected
             )
         except ObjectExistsError:
             # Someone created the record between our look and our POST: it is an update now.
@@ -107,9 +119,11 @@ class _Deploy:
         self.warnings = warnings
         self._id = world.new_id()
         self._overtaken = False
+        self._expected: Expected | None = None
 
-    def run(self, *, update: bool, dry_run: bool) -> DeployResult:
+    def run(self, *, update: bool, dry_run: bool, expected: Expected | None) -> DeployResult:
         found = records.by_name(self.cluster, self.scope.namespace, self.spec.name)
+        self._expected = expected
         self._refuse(found, update=update)
         plan = self._plan(found)
         self._begun(plan.record).to_manifest()  # refuses what no record can hold
@@ -138,6 +152,13 @@ class _Deploy:
         return self._result(replace(taken, record=done))
 
     def _refuse(self, found: Record | None, *, update: bool) -> None:
+        wanted = self._expected
+        if wanted is not None and (found is None or Expected(found.id, found.revision) != wanted):
+            raise ConflictError(
+                f"scaling group `{self.spec.name}` is not what it was when it was read (id `{wanted.id}`, "
+                f"revision {wanted.revision}): someone deployed or deleted it meanwhile",
+                hint="read it again and decide anew",
+            )
         if found is None:
             return
         if found.state == labels.STATE_DELETING:
@@ -182,7 +203,11 @@ class _Deploy:
             updated_at=now,
             spec=self.spec,
             gateway=gateway,
-            ports=found.ports.then(found.spec.port, self.spec.port),
+            ports=found.ports.then(
+                found.spec.port,
+                self.spec.port,
+                settled=found.operation is None and now - found.updated_at >= _GATEWAYS_FOLLOW,
+            ),
         )
         return _Plan(Action.UPDATED, record, found.revision, changes)
 
@@ -228,8 +253,9 @@ class _Deploy:
         )
         say = partial(self.reporter.say, "applying")
         replicas.run(self.cluster, record.namespace, record.name, steps, self.world, say)
+        leads_there = "InterceptorRoute" if self.spec.mode == "keda" else "HTTPRoute"
         for manifest in manifests:
-            if manifest["kind"] == "HTTPRoute" and record.ports.previous is not None:
+            if manifest["kind"] == leads_there and record.ports.previous:
                 self.world.sleep(_PORT_SECONDS)
             self._apply(manifest)
         self._prune(manifests, record)

@@ -59,7 +59,7 @@ def choose(
 ) -> Listener | None:
     """The one HTTPS listener, else the one HTTP listener, else None.
 
-    Of several, those that a controller looks after; of these, the one where the group is already.
+    Of several, the one where the group is already; else those that a controller looks after.
     """
     found = list(listeners)
     for scheme in ("https", "http"):
@@ -67,10 +67,10 @@ def choose(
         # A more specific hostname takes the requests of a wider one (Gateway API, `Listener.hostname`).
         fitting = [listener for listener in fitting if listener.exact] or fitting
         if len(fitting) > 1:
-            fitting = [listener for listener in fitting if _is_looked_after(listener.gateway)] or fitting
-        if len(fitting) > 1:
             current = recorded()
             fitting = [listener for listener in fitting if listener.is_that_of(current)] or fitting
+        if len(fitting) > 1:
+            fitting = [listener for listener in fitting if _is_looked_after(listener.gateway)] or fitting
         if len(fitting) > 1:
             raise _ambiguous(scope, fitting)
         if fitting:

@@ -52,8 +52,15 @@ class NoWayError(Exception):
 
     @property
     def is_final(self) -> bool:
-        """Whether waiting cannot mend it: somebody answered, and TLS failed."""
-        return any(_is_caused_by(error, ssl.SSLError) for _, error in self.failures)
+        """Whether waiting cannot mend it: somebody answered whose certificate is not to be trusted."""
+        passing = [
+            error
+            for _, error in self.failures
+            if not _is_caused_by(error, (ssl.SSLCertVerificationError, socket.gaierror))
+        ]
+        return not passing and any(
+            _is_caused_by(error, ssl.SSLCertVerificationError) for _, error in self.failures
+        )
 
     def explained(self, url: str) -> UnreachableError:
         """What was tried, and what to do."""
@@ -190,7 +197,7 @@ def _at(address: str, context: ssl.SSLContext) -> httpx.BaseTransport:
     return At()
 
 
-def _is_caused_by(error: BaseException, kind: type[BaseException]) -> bool:
+def _is_caused_by(error: BaseException, kind: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, kind):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "join"]
 
+_LONGEST = 7 * 24 * 3600  # far below what a socket's timeout cannot hold
 _TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _HEADER_VALUE = re.compile(r"([!-~]([ \t!-~]*[!-~])?)?")  # section 5.5, of ASCII only, as httpx sends it
 
@@ -62,6 +62,12 @@ class Call:
                 f"`method` {self.method!r} is no HTTP method", field="method", hint="for example GET or POST"
             )
         _check_headers(self.headers)
+        if self.content is not None and not isinstance(self.content, str | bytes):
+            if not isinstance(self.content, Iterable):
+                raise SpecError(
+                    f"`content` must be text or bytes, not {_type(self.content)}", field="content"
+                )
+            object.__setattr__(self, "content", _only_bytes(self.content))
         _check_fields("params", self.params)
         _check_fields("data", self.data)
         _check_seconds("timeout", self.timeout, zero=False)
@@ -82,20 +88,33 @@ class Call:
 
         content: str | bytes | Iterable[bytes] | AsyncIterable[bytes] | None = self.content
         try:
+            url = httpx.URL(join(web_url, self.path))
+            if self.params:
+                url = url.copy_merge_params(dict(self.params))
             return client.build_request(
                 self.method,
-                join(web_url, self.path),
+                url,
                 json=self.json,
                 data=self.data,
                 content=content,
                 headers=self.headers,
-                params=self.params,
             )
         except httpx.InvalidURL as error:
             raise SpecError(f"`path` cannot be part of a URL: {error}", field="path") from error
         except (TypeError, ValueError) as error:
-            body = next((name for name in ("json", "content") if getattr(self, name) is not None), "path")
+            given = (
+                name for name in ("json", "content", "data", "params") if getattr(self, name) is not None
+            )
+            body = next(given, "path")
             raise SpecError(f"`{body}` cannot be sent: {error}", field=body) from error
+
+
+def _only_bytes(chunks: Iterable[object]) -> Iterator[bytes]:
+    """The chunks as they are sent; whatever is no bytes ends the request."""
+    for chunk in chunks:
+        if not isinstance(chunk, bytes):
+            raise SpecError(f"`content`: each item must be bytes, not {_type(chunk)}", field="content")
+        yield chunk
 
 
 def join(web_url: str, path: str) -> str:
@@ -135,9 +154,9 @@ def _mapping(argument: str, value: object) -> Mapping[str, object]:
 
 
 def _check_seconds(argument: str, value: object, *, zero: bool) -> None:
-    fits = isinstance(value, int | float) and not math.isnan(value) and (value > 0 or (zero and value == 0))
+    fits = isinstance(value, int | float) and (0 < value <= _LONGEST or (zero and value == 0))
     if not fits:
-        least = "0 or more" if zero else "more than 0"
+        least = f"{'0 or more' if zero else 'more than 0'} and at most {_LONGEST}"
         raise SpecError(f"`{argument}` must be a number of seconds, {least}, not {value!r}", field=argument)
 
 

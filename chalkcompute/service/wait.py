@@ -79,7 +79,7 @@ def wait_group(
         try:
             record = record or _expected(find_record(cluster, scope.namespace, name), awaited)
             live = snapshot(cluster, record)
-            if live.deployment is None or _applied_revision(live) > record.revision:
+            if _is_going(live) or _applied_revision(live) > record.revision:
                 # Deleted meanwhile, or deployed anew: the record says so.
                 record = _expected(find_record(cluster, scope.namespace, name), awaited)
                 live = replace(live, record=record)
@@ -116,8 +116,13 @@ def _expected(record: Record, awaited: Awaited | None) -> Record:
 
     Raises:
         ConflictError: Someone has deployed another revision since.
-        NotFoundError: Someone has deleted the group since, and made another of that name.
+        NotFoundError: Someone deletes the group, or has deleted it since and made another of that name.
     """
+    if record.state == labels.STATE_DELETING:
+        raise NotFoundError(
+            f"scaling group `{record.name}` is being deleted",
+            hint=f"`chalk scaling-group delete {record.name}` waits for the end of it",
+        )
     if awaited is None:
         return record
     if record.id != awaited.group_id:
@@ -132,6 +137,12 @@ def _expected(record: Record, awaited: Awaited | None) -> Record:
             hint=f"`chalk scaling-group get {record.name}` shows how that one does",
         )
     return record
+
+
+def _is_going(live: LiveGroup) -> bool:
+    """Whether an object is gone, or going, that a delete takes away."""
+    meta = (live.deployment or {}).get("metadata", {})
+    return live.deployment is None or live.route is None or bool(meta.get("deletionTimestamp"))
 
 
 def _applied_revision(live: LiveGroup) -> int:

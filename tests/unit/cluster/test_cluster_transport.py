@@ -8,13 +8,15 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from kubernetes import config as kubernetes_config
 
 from chalkcompute.cluster.kubeconfig import Connection
 from chalkcompute.cluster.rest import RestCluster
-from chalkcompute.cluster.transport import OfficialTransport, Request
+from chalkcompute.cluster.transport import OfficialTransport, Request, clock_ahead
 from chalkcompute.errors import (
     ApiError,
     ConnectionConfigError,
@@ -255,22 +257,50 @@ def test_a_page_that_is_no_api_server(server: Server, transport: OfficialTranspo
     assert "login page" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize(("seconds", "noticed"), [(1, False), (-1, False), (90, True), (-3600, True)])
-def test_the_servers_clock(server: Server, transport: OfficialTransport, seconds: int, noticed: bool) -> None:
-    there = datetime.now(UTC) + timedelta(seconds=seconds)
-
+def test_the_servers_clock(server: Server, transport: OfficialTransport) -> None:
     def answer(handler: BaseHTTPRequestHandler, _: bytes) -> None:
         handler.send_response_only(200)
-        handler.send_header("Date", format_datetime(there, usegmt=True))
+        handler.send_header("Date", format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True))
         handler.send_header("Content-Length", "2")
         handler.end_headers()
         handler.wfile.write(b"{}")
 
     server.script = [answer]
     transport.send(GET)
-    assert (transport.ahead != timedelta()) is noticed
-    if noticed:
-        assert abs(transport.ahead.total_seconds() - seconds) < 10
+    assert timedelta(minutes=59) < transport.ahead <= timedelta(hours=1)
+
+
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "sent", "received", "before", "known"),
+    [
+        # The same clock, whatever the fraction of the second and however long the answer took.
+        (0.0, 0.0, 0.1, 0.0, 0.0),
+        (0.0, 0.99, 1.2, 0.0, 0.0),
+        (0.0, 0.5, 30.5, 0.0, 0.0),
+        # What was known fits still, so it stays.
+        (-1.6, 0.3, 0.4, -1.3, -1.3),
+        # Another clock: at least this much.
+        (3600.0, 0.0, 0.0, 0.0, 3600.0),
+        (-90.0, 0.5, 0.5, 0.0, -89.5),
+    ],
+)
+def test_what_a_date_tells(ahead: float, sent: float, received: float, before: float, known: float) -> None:
+    made = NOON + timedelta(seconds=received + ahead)
+    found = clock_ahead(
+        format_datetime(made.replace(microsecond=0), usegmt=True),
+        NOON + timedelta(seconds=sent),
+        NOON + timedelta(seconds=received),
+        timedelta(seconds=before),
+    )
+    assert found.total_seconds() == pytest.approx(known)
+
+
+@pytest.mark.parametrize("date", [None, "", "yesterday", "Wed, 99 Nov 2026 00:00:00 GMT"])
+def test_no_date_tells_nothing(date: str | None) -> None:
+    assert clock_ahead(date, NOON, NOON, timedelta(seconds=7)) == timedelta(seconds=7)
 
 
 def test_an_apply_patch_is_utf8(server: Server, transport: OfficialTransport) -> None:
@@ -328,6 +358,23 @@ def test_a_credential_plugin_that_fails_is_named(
         OfficialTransport(made).send(GET)
     assert server.asked == []
     assert capfd.readouterr().err == ""
+
+
+def test_errors_of_other_threads_are_none_of_a_credential_plugin(
+    server: Server, transport: OfficialTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load: Any = kubernetes_config.load_kube_config
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        other = threading.Thread(target=logging.getLogger().error, args=("card 4111 declined",))
+        other.start()
+        other.join()
+        logging.getLogger("mine").error("of this thread, but not of the client")
+        return load(*args, **options)
+
+    monkeypatch.setattr(kubernetes_config, "load_kube_config", slowly)
+    server.script = [says(200, {})]
+    assert transport.send(GET).status == 200
 
 
 def test_bodies_are_never_logged(

@@ -207,7 +207,9 @@ def placements(draw: st.DrawFn) -> Placement:
         environment=draw(st.from_regex(r"[a-z0-9]{1,8}", fullmatch=True)),
         revision=draw(st.integers(1, 10**6)),
         owner=draw(st.sampled_from([None, Owner("chalk-sg-x", "u")])),
-        ports=draw(st.sampled_from([PortHistory(), PortHistory(first=7), PortHistory(first=7, previous=9)])),
+        ports=draw(
+            st.sampled_from([PortHistory(), PortHistory(first=7), PortHistory(first=7, previous=(9, 7))])
+        ),
         gateway=a_gateway(
             request_timeout=draw(st.booleans()),
             scheme=draw(st.sampled_from(["http", "https"])),

@@ -111,11 +111,15 @@ def test_a_port_that_changes_keeps_what_is_in_use() -> None:
     history = history.then(8000, 8000)
     assert history == PortHistory()
     changed = history.then(8000, 9000)
-    assert (changed.name(8000), changed.name(9000), changed.previous) == ("http", "http-9000", 8000)
+    assert (changed.name(8000), changed.name(9000), changed.previous) == ("http", "http-9000", (8000,))
     kept = changed.then(9000, 9000)
-    assert (kept.name(9000), kept.previous) == ("http-9000", None)
+    assert (kept.name(9000), kept.previous) == ("http-9000", ())
+    # Not applied to its end, or only just: a route or a gateway may still go by the one before.
+    assert changed.then(9000, 9000, settled=False) == changed
+    assert changed.then(9000, 7000, settled=False).previous == (9000, 8000)
+    assert changed.then(9000, 8000, settled=False).previous == (9000,)
     back = kept.then(9000, 8000)
-    assert (back.name(8000), back.name(9000), back.previous) == ("http", "http-9000", 9000)
+    assert (back.name(8000), back.name(9000), back.previous) == ("http", "http-9000", (9000,))
     record = a_record(ports=back)
     assert Record.from_manifest(record.to_manifest()) == record
 

@@ -94,9 +94,15 @@ def test_what_is_sent(clock: Clock) -> None:
 
 
 def test_a_query_in_the_path_is_kept(clock: Clock) -> None:
-    gateway = Gateway(httpx.Response(200))
+    gateway = Gateway(*[httpx.Response(200)] * 3)
     send(gateway, clock, Call(path="/x?a=b", method="GET"))
-    assert str(gateway.asked[0].url) == f"{URL}/x?a=b"
+    send(gateway, clock, Call(path="/x?a=b", method="GET", params={}))
+    send(gateway, clock, Call(path="/x?a=b", method="GET", params={"c": [1, 2]}))
+    assert [str(asked.url) for asked in gateway.asked] == [
+        f"{URL}/x?a=b",
+        f"{URL}/x?a=b",
+        f"{URL}/x?a=b&c=1&c=2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -127,8 +133,11 @@ def test_one_body(bodies: dict[str, object]) -> None:
         ({"data": {"a": object()}}, "`data`: `a` must be text"),
         ({"json": {1, 2}}, "`json` cannot be sent"),
         ({"json": float("nan")}, "`json` cannot be sent"),
-        ({"content": 5}, "`content` cannot be sent"),
-        ({"timeout": 0}, "`timeout` must be a number of seconds, more than 0, not 0"),
+        ({"content": 5}, "`content` must be text or bytes, not `int`"),
+        ({"content": [1]}, "`content`: each item must be bytes, not `int`"),
+        ({"params": {"a": "\ud800"}}, "`params` cannot be sent"),
+        ({"timeout": 0}, "`timeout` must be a number of seconds, more than 0 and at most 604800, not 0"),
+        ({"timeout": float("inf")}, "`timeout` must be a number of seconds"),
         ({"timeout": "30"}, "`timeout` must be a number of seconds"),
         ({"cold_start_timeout": -1}, "`cold_start_timeout` must be a number of seconds, 0 or more"),
         ({"cold_start_timeout": float("nan")}, "`cold_start_timeout` must be a number of seconds"),

@@ -93,7 +93,7 @@ def test_another_spec_is_a_new_revision(
 
 
 def test_another_port_leaves_the_old_one_in_reach(
-    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+    client: ChalkClient, cluster: ApiCluster, clock: Clock, spec: ScalingGroupSpec
 ) -> None:
     def ports() -> list[tuple[str, int, int | str]]:
         service = cluster.seen("Service", "web")
@@ -111,8 +111,52 @@ def test_another_port_leaves_the_old_one_in_reach(
     route = cluster.seen("HTTPRoute", "web")
     assert route is not None
     assert route["spec"]["rules"][0]["backendRefs"][0]["port"] == 9000
+    # A moment later a gateway may still go by the old one.
     client.create_scaling_group(replace(moved, image="nginx:2"))
+    assert sorted(ports()) == sorted(both)
+    clock.seconds += 120
+    client.create_scaling_group(replace(moved, image="nginx:3"))
     assert ports() == [("http-9000", 9000, "http")]
+
+
+@pytest.mark.parametrize("last", range(1, 6))
+def test_another_port_that_was_not_applied_to_its_end_takes_away_no_port_of_the_route(
+    client: ChalkClient,
+    cluster: ApiCluster,
+    reconnect: Reconnect,
+    spec: ScalingGroupSpec,
+    world: World,
+    clock: Clock,
+    killed: type[BaseException],
+    last: int,
+) -> None:
+    def reachable() -> bool:
+        route, service = cluster.seen("HTTPRoute", "web"), cluster.seen("Service", "web")
+        assert route is not None
+        assert service is not None
+        port = route["spec"]["rules"][0]["backendRefs"][0]["port"]
+        return port in [each["port"] for each in service["spec"]["ports"]]
+
+    client.create_scaling_group(spec)
+    clock.seconds += 300
+    dying, _ = reconnect(kill_after=last)
+    with pytest.raises(killed):
+        dying.create_scaling_group(replace(spec, port=9000))
+    assert reachable()
+    clock.seconds += 300
+    seen: list[bool] = []
+    survivor, failing = reconnect()
+    apply = failing.inner.apply
+
+    def watched(*args: Any, **options: Any) -> Any:
+        result = apply(*args, **options)
+        seen.append(reachable())
+        return result
+
+    cluster.apply = watched  # type: ignore[method-assign]
+    survivor.create_scaling_group(replace(spec, port=9000, image="nginx:2"))
+    assert len(seen) > 5
+    assert all(seen)
 
 
 def test_only_the_newest_twenty_revisions_are_kept(
@@ -145,6 +189,24 @@ def test_what_no_record_can_hold_is_refused_before_anything_is_asked(
     with pytest.raises(SpecError, match="a record holds"):
         client.create_scaling_group(large)
     assert not [call for call in cluster.calls if call[0] not in ("get", "list")]
+
+
+def test_a_deploy_that_builds_on_what_was_read_is_refused_when_that_has_changed(
+    client: ChalkClient, cluster: ApiCluster, reconnect: Reconnect, spec: ScalingGroupSpec
+) -> None:
+    read = client.create_scaling_group(spec).info
+    other = replace(spec, image="nginx:2")
+    late, _ = reconnect(before={("get", "ConfigMap"): lambda: client.create_scaling_group(other)})
+    with pytest.raises(ConflictError, match="meanwhile"):
+        late.create_scaling_group(replace(spec, cpu="1"), expected=read)
+    later, _ = reconnect(before={("replace", "ConfigMap"): lambda: client.create_scaling_group(spec)})
+    with pytest.raises(ConflictError, match="meanwhile"):
+        later.create_scaling_group(replace(spec, cpu="1"), expected=client.get_scaling_group("web"))
+    assert client.get_scaling_group("web").spec["cpu"] is None
+    client.delete_scaling_group("web")
+    with pytest.raises(ConflictError, match="meanwhile"):
+        client.create_scaling_group(spec, expected=read)
+    assert client.list_scaling_groups().scaling_groups == ()
 
 
 def test_an_update_can_be_refused(client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec) -> None:
