@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from chalkcompute.local.apimachinery.status import StatusError
 from chalkcompute.local.gateway import objects as own
 from chalkcompute.local.gateway.authority import Certificate
 from chalkcompute.local.gateway.conditions import gateway_class_status, gateway_status, route_status
+from chalkcompute.local.gateway.lingering import Lingering
 from chalkcompute.local.gateway.objects import GatewayPorts, Objects
 from chalkcompute.local.gateway.translate import Translation, translate
 from chalkcompute.local.ports import Api, Change, Manifest
@@ -95,6 +97,7 @@ class GatewayController:
         self._objects = Objects()
         self._dirty = asyncio.Event()
         self._serving = False
+        self._lingering = Lingering()
         self.configured = asyncio.Event()
         """Set once Envoy's files have been written."""
 
@@ -171,7 +174,10 @@ class GatewayController:
         if self._objects.gateway is None or self._objects.gateway_class is None:
             self.ensure_objects()
         translation = translate(self._objects, self._ports, self._certificate(), self._files.folder)
-        self._files.write(translation.files)
+        files, again = self._lingering.join(translation.files, time.monotonic())
+        self._files.write(files)
+        if again is not None:
+            asyncio.get_running_loop().call_later(again, self._dirty.set)
         self.configured.set()
         self._write_statuses(translation)
 
