@@ -18,6 +18,8 @@ from chalkcompute.errors import (
     ConflictError,
     DeployFailedError,
     ForbiddenError,
+    InvalidObjectError,
+    NotOwnedError,
     ObjectExistsError,
 )
 from chalkcompute.manifests import labels, render
@@ -84,13 +86,15 @@ def create_group(
     place = discover(cluster, scope, spec.name)
     warnings = [*advise(spec), *place.warnings, *preflight.check_capabilities(cluster, spec, scope.profile)]
     for attempt in range(_ATTEMPTS):
+        deploy = _Deploy(cluster, scope, spec, place, world, reporter, list(warnings))
         try:
-            return _Deploy(cluster, scope, spec, place, world, reporter, list(warnings)).run(
-                update=update, dry_run=dry_run, expected=expected
-            )
+            return deploy.run(update=update, dry_run=dry_run, expected=expected)
         except ObjectExistsError:
-            # Someone created the record between our look and our POST: it is an update now.
-            world.sleep(0.2 * (attempt + 1) * (1.0 + world.jitter()))
+            pass  # Someone created the record between our look and our POST: it is an update now.
+        except (InvalidObjectError, NotOwnedError):
+            if not deploy.is_another_group():
+                raise
+        world.sleep(0.2 * (attempt + 1) * (1.0 + world.jitter()))
     raise ConflictError(
         f"scaling group `{spec.name}` is created and deleted by someone else at the same time",
         hint="try again in a moment",
@@ -118,12 +122,13 @@ class _Deploy:
         self.reporter = reporter
         self.warnings = warnings
         self._id = world.new_id()
+        self._found: Record | None = None
         self._overtaken = False
         self._expected: Expected | None = None
 
     def run(self, *, update: bool, dry_run: bool, expected: Expected | None) -> DeployResult:
         found = records.by_name(self.cluster, self.scope.namespace, self.spec.name)
-        self._expected = expected
+        self._found, self._expected = found, expected
         self._refuse(found, update=update)
         plan = self._plan(found)
         self._begun(plan.record).to_manifest()  # refuses what no record can hold
@@ -150,6 +155,15 @@ class _Deploy:
                 records.abandon(self.cluster, taken.record, self.world)
             raise
         return self._result(replace(taken, record=done))
+
+    def is_another_group(self) -> bool:
+        """Whether the group of this name is not the one (or none) that we found.
+
+        Someone made or replaced it while we looked: its objects bear another id, which the server (a
+        selector is immutable) or we ourselves have refused.
+        """
+        now = records.by_name(self.cluster, self.scope.namespace, self.spec.name)
+        return (now and now.id) != (self._found and self._found.id)
 
     def _refuse(self, found: Record | None, *, update: bool) -> None:
         wanted = self._expected

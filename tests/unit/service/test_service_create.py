@@ -209,6 +209,47 @@ def test_a_deploy_that_builds_on_what_was_read_is_refused_when_that_has_changed(
     assert client.list_scaling_groups().scaling_groups == ()
 
 
+@pytest.mark.parametrize(
+    "moment",
+    [
+        ("get", "Service"),
+        ("get", "Deployment"),
+        ("get", "HTTPRoute"),
+        ("apply", "Service"),
+        ("apply", "Deployment"),
+        ("apply", "HTTPRoute"),
+        ("create", "Pod"),
+        ("create", "ConfigMap"),
+    ],
+)
+@pytest.mark.parametrize("image", ["nginx:1", "nginx:2"])
+def test_a_group_that_someone_creates_meanwhile_is_updated(
+    client: ChalkClient, reconnect: Reconnect, spec: ScalingGroupSpec, moment: tuple[str, str], image: str
+) -> None:
+    made: list[str] = []
+    late, _ = reconnect(before={moment: lambda: made.append(client.create_scaling_group(spec).info.id)})
+    result = late.create_scaling_group(replace(spec, image=image))
+    assert result.action is (Action.UNCHANGED if image == spec.image else Action.UPDATED)
+    assert [result.info.id] == made
+    (only,) = client.list_scaling_groups().scaling_groups
+    assert (only.id, only.spec["image"]) == (made[0], image)
+
+
+def test_a_group_that_someone_replaces_meanwhile_is_updated(
+    client: ChalkClient, reconnect: Reconnect, spec: ScalingGroupSpec
+) -> None:
+    client.create_scaling_group(spec)
+
+    def replaced() -> None:
+        client.delete_scaling_group("web")
+        client.create_scaling_group(spec)
+
+    late, _ = reconnect(before={("get", "Service"): replaced})
+    result = late.create_scaling_group(replace(spec, image="nginx:2"))
+    assert (result.action, result.info.revision) == (Action.UPDATED, 2)
+    assert result.info.id == client.get_scaling_group("web").id
+
+
 def test_an_update_can_be_refused(client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec) -> None:
     client.create_scaling_group(spec)
     cluster.calls.clear()
