@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chalk_cli.signals import Terminated
 from chalk_cli.text import flag_of, printable, verdict_evidence, with_flags
 from chalkcompute.errors import ChalkError, DeployFailedError, SpecError, WaitTimeoutError
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["report"]
 
-INTERRUPTED_EXIT = 130  # 128 + SIGINT
+SIGNAL_EXIT = 128  # plus the signal's number: what the shell reports of a program that a signal ended
+INTERRUPTED_EXIT = SIGNAL_EXIT + 2  # SIGINT
 BUG_EXIT = 1
 
 
@@ -56,13 +58,14 @@ class _UnexpectedError(ChalkError):
 
 def _exit_code(error: Exception) -> int:
     if isinstance(error, click.Abort):
-        return INTERRUPTED_EXIT
+        cause = error.__cause__
+        return SIGNAL_EXIT + cause.signum if isinstance(cause, Terminated) else INTERRUPTED_EXIT
     return int(getattr(error, "exit_code", BUG_EXIT))
 
 
 def _message(error: Exception) -> str:
     if isinstance(error, click.Abort):
-        return "interrupted"
+        return "terminated" if isinstance(error.__cause__, Terminated) else "interrupted"
     if isinstance(error, click.ClickException):
         return error.format_message()
     message = str(getattr(error, "message", error))
@@ -86,8 +89,10 @@ def _hint(error: Exception, context: CliContext) -> str | None:
 
 def _as_json(error: Exception, context: CliContext) -> dict[str, Any]:
     kind = type(error).__name__
+    if isinstance(error, click.Abort):
+        kind = "Terminated" if isinstance(error.__cause__, Terminated) else "Interrupted"
     out: dict[str, Any] = {
-        "type": {"_UnexpectedError": "InternalError", "Abort": "Interrupted"}.get(kind, kind),
+        "type": "InternalError" if kind == "_UnexpectedError" else kind,
         "message": _message(error),
         "hint": _hint(error, context),
         "exit_code": _exit_code(error),

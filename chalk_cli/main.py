@@ -14,6 +14,7 @@ import click
 from chalk_cli.context import CliContext
 from chalk_cli.lazy import LazyGroup
 from chalk_cli.options import root_options
+from chalk_cli.signals import notice_termination
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,10 @@ __all__ = ["cli", "main"]
 
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SIGPIPE_EXIT = 141  # 128 + SIGPIPE: what the shell reports of any program whose reader went away
+
+
+class OutputError(click.ClickException):
+    """stdout takes no more: the disk is full."""
 
 
 class _OutputClosedError(Exception):
@@ -44,7 +49,7 @@ def _closed_pipe_noticed() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _OUT_OF_SPACE or error.filename is not None:
             raise
-        raise click.ClickException(f"cannot write to stdout: {os.strerror(error.errno)}") from error
+        raise OutputError(f"cannot write to stdout: {os.strerror(error.errno)}") from error
 
 
 class RootGroup(LazyGroup):
@@ -184,6 +189,7 @@ def cli() -> None:
 
 def main() -> None:
     """The `chalk` program."""
+    notice_termination()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A terminal that cannot show `–` gets `\u2013`, not a crash.

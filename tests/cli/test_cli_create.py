@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from chalk_cli.signals import Terminated
 from chalkcompute.errors import DeployFailedError, WaitTimeoutError
 from chalkcompute.types import Cause, Evidence, Status, Verdict
 from tests.cli.conftest import Invoke
@@ -316,6 +317,18 @@ def test_not_in_time_is_seven_even_without_a_verdict(invoke: Invoke, client: Mem
     info = dataclasses.replace(a_group(), status=Status.PENDING)
     client.fail["wait"] = WaitTimeoutError("not ready within 300 s", verdict=None, info=info)
     assert "not ready within 300 s" in invoke(*CREATE, code=7).stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [(KeyboardInterrupt(), "Interrupted", 130), (Terminated(15), "Terminated", 143)],
+)
+def test_an_interrupted_create_is_json_too(
+    invoke: Invoke, client: MemoryClient, error: BaseException, kind: str, code: int
+) -> None:
+    client.fail["wait"] = error
+    said = json.loads(invoke(*CREATE, "-o", "json", code=code).stderr.strip().splitlines()[-1])["error"]
+    assert (said["type"], said["exit_code"]) == (kind, code)
 
 
 def test_ctrl_c_says_that_the_group_goes_on(invoke: Invoke, client: MemoryClient) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
+from pathlib import Path
+
+import pytest
 
 from tests.e2e.harness import IMAGE, SERVER, Chalk, Kubernetes, eventually
 
@@ -38,6 +42,26 @@ def test_a_create_killed_after_its_first_write_is_finished_by_the_next(
     chalk(*CREATE)
     (group,) = chalk.sg("list", "-o", "json").json()["scaling_groups"]
     assert group["status"] == "Available"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_create_asked_to_end_cleans_up_and_says_what_goes_on(
+    chalk: Chalk, kubernetes: Kubernetes, namespace: str, tmp_path: Path, number: int, code: int
+) -> None:
+    slow = json.dumps(["sleep", "600"])
+    create = [a for a in CREATE if not a.startswith("--entrypoint")] + [f"--entrypoint={slow}"]
+    process = chalk.start(*create, env={"TMPDIR": str(tmp_path)})
+    eventually(
+        lambda: kubernetes.items(f"/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes"),
+        "all is applied",
+    )
+    process.send_signal(number)
+    ended = chalk.end(process, *create, code=code)
+    assert "Error: terminated" in ended.err
+    assert "`half` goes on by itself" in ended.err
+    assert list(tmp_path.iterdir()) == []
+    # The lease is given up, so that the next need not wait for it to run out.
+    chalk(*CREATE)
 
 
 def test_a_delete_killed_half_way_leaves_nothing_behind(
