@@ -316,7 +316,7 @@ def _connect(connection: Connection) -> Any:
         if connection.source == "in-cluster":
             config.load_incluster_config(client_configuration=configuration)
         else:
-            with _errors_logged_are_raised():
+            with _plugin_heard(connection):
                 config.load_kube_config(
                     config_file=os.pathsep.join(str(path) for path in connection.files),
                     context=connection.context_name,
@@ -335,11 +335,11 @@ def _connect(connection: Connection) -> Any:
 
 
 @contextlib.contextmanager
-def _errors_logged_are_raised() -> Iterator[None]:
+def _plugin_heard(connection: Connection) -> Iterator[None]:
     """A credential plugin that fails is only logged by the client, which then goes on without a credential.
 
     Raises:
-        ValueError: An error was logged; its text.
+        ConnectionConfigError: An error was logged.
     """
     said: list[str] = []
     ours = threading.get_ident()
@@ -358,7 +358,10 @@ def _errors_logged_are_raised() -> Iterator[None]:
     finally:
         root.removeHandler(handler)
     if said:
-        raise ValueError(f"{said[0]} (of its credential plugin)")
+        raise ConnectionConfigError(
+            f"the credential plugin of the kubeconfig context `{connection.context}` fails: {said[0]}",
+            hint="install it, or sign in with it; `kubectl config view` shows the user's `exec`",
+        )
 
 
 def _official(module: str) -> Any:

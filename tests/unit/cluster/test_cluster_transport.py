@@ -354,8 +354,10 @@ def test_a_credential_plugin_that_fails_is_named(
     }
     body["users"][0]["user"] = {"exec": execution}
     made.files[0].write_text(json.dumps(body))
-    with pytest.raises(ConnectionConfigError, match=said):
+    with pytest.raises(ConnectionConfigError, match=f"the credential plugin of .*{said}") as caught:
         OfficialTransport(made).send(GET)
+    assert caught.value.hint is not None
+    assert "install it" in caught.value.hint
     assert server.asked == []
     assert capfd.readouterr().err == ""
 
