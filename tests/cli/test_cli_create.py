@@ -319,6 +319,12 @@ def test_not_in_time_is_seven_even_without_a_verdict(invoke: Invoke, client: Mem
     assert "not ready within 300 s" in invoke(*CREATE, code=7).stderr
 
 
+def test_ctrl_c_between_two_writes_says_how_to_finish(invoke: Invoke, client: MemoryClient) -> None:
+    client.fail["create"] = KeyboardInterrupt()
+    assert "run it again" in invoke(*CREATE, code=130).stderr
+    assert "run it again" not in invoke(*CREATE, "--dry-run", code=130).stderr
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "code"),
     [(KeyboardInterrupt(), "Interrupted", 130), (Terminated(15), "Terminated", 143)],

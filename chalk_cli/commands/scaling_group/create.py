@@ -54,6 +54,8 @@ def create_command(
     from chalk_cli.commands.scaling_group.present import write_group
     from chalk_cli.views import action_line
 
+    if not dry_run:
+        cli.interrupted = "the same command finishes what was begun; run it again"
     with show_progress(cli) as on_progress:
         result = client.create_scaling_group(
             spec, update=not no_update, dry_run=dry_run, on_progress=on_progress
