@@ -155,6 +155,11 @@ def objects_of(group_id: str) -> str:
     return f"{GROUP_ID}={group_id}"
 
 
+def objects_of_any(group_ids: list[str]) -> str:
+    """Label selector of every object of these groups."""
+    return f"{GROUP_ID} in ({','.join(group_ids)})"
+
+
 def managed() -> str:
     """Label selector of everything that chalk made."""
     return f"{MANAGED_BY}={MANAGED_BY_CHALK}"

@@ -50,7 +50,7 @@ class Operation:
 
     Attributes:
         kind: `deploy` or `delete`.
-        holder: `user@host:pid`.
+        holder: `user@host:pid/realm`: which process, and which set of process ids that is one of.
         deadline: When it ends even if nobody ends it (UTC).
     """
 

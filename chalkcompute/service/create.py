@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import partial
 
 from chalkcompute.cluster.protocol import Cluster
@@ -19,7 +18,9 @@ from chalkcompute.errors import (
     DeployFailedError,
     ForbiddenError,
     InvalidObjectError,
+    NotFoundError,
     NotOwnedError,
+    ObjectConflictError,
     ObjectExistsError,
 )
 from chalkcompute.manifests import labels, render
@@ -27,7 +28,8 @@ from chalkcompute.manifests.record import Operation, Record
 from chalkcompute.service import existing, preflight, records, replicas, revisions
 from chalkcompute.service.discovery import Place, discover
 from chalkcompute.service.existing import Live
-from chalkcompute.service.ownership import is_shared
+from chalkcompute.service.ownership import GoingError, is_shared
+from chalkcompute.service.plan import Plan, plan_deploy
 from chalkcompute.service.progress import Reporter
 from chalkcompute.service.read import describe
 from chalkcompute.service.scope import Scope, World
@@ -40,25 +42,8 @@ __all__ = ["Expected", "create_group"]
 _ATTEMPTS = 3
 _PORT_SECONDS = 1.0
 """Until the cluster has endpoints for a Service's new port, and the gateway has them."""
-_GATEWAYS_FOLLOW = timedelta(minutes=1)
-"""By then a gateway goes by the route as it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What a deploy is going to do.
-
-    Attributes:
-        action: Created, updated or unchanged.
-        record: The record as it shall be; not yet written.
-        previous: The revision before, or None.
-        changes: What differs from it.
-    """
-
-    action: Action
-    record: Record
-    previous: int | None = None
-    changes: tuple[str, ...] = ()
+_COLLECTED_SECONDS = 2.0
+"""Until the cluster has collected what a record owned that is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +76,16 @@ def create_group(
             return deploy.run(update=update, dry_run=dry_run, expected=expected)
         except ObjectExistsError:
             pass  # Someone created the record between our look and our POST: it is an update now.
-        except (InvalidObjectError, NotOwnedError):
-            if not deploy.is_another_group():
+        except NotFoundError:
+            if deploy.began:
+                raise
+            # Someone deleted it between our look and our lease: it is to be created now.
+        except GoingError:
+            if not deploy.is_another_group() and attempt == _ATTEMPTS - 1:
+                raise
+            world.sleep(_COLLECTED_SECONDS)
+        except (InvalidObjectError, NotOwnedError) as error:
+            if not deploy.is_another_group() and not (attempt == 0 and deploy.is_odd(error)):
                 raise
         world.sleep(0.2 * (attempt + 1) * (1.0 + world.jitter()))
     raise ConflictError(
@@ -125,6 +118,9 @@ class _Deploy:
         self._found: Record | None = None
         self._overtaken = False
         self._expected: Expected | None = None
+        self.began = False
+        self._held: Record | None = None
+        self._unfinished: Record | None = None
 
     def run(self, *, update: bool, dry_run: bool, expected: Expected | None) -> DeployResult:
         found = records.by_name(self.cluster, self.scope.namespace, self.spec.name)
@@ -143,6 +139,7 @@ class _Deploy:
         if plan.action is Action.UNCHANGED and not drifted and found is not None and found.operation is None:
             return self._result(plan)
         taken = self._take(found, plan)
+        self.began = True
         try:
             if self._overtaken:
                 # Another deploy came between our look and the lease: what was live then is not now.
@@ -152,7 +149,7 @@ class _Deploy:
         except BaseException:
             # Best effort: without it the lease simply runs out, and the record still says unfinished.
             with contextlib.suppress(ChalkError):
-                records.abandon(self.cluster, taken.record, self.world)
+                records.abandon(self.cluster, self._held or taken.record, self.world)
             raise
         return self._result(replace(taken, record=done))
 
@@ -164,6 +161,10 @@ class _Deploy:
         """
         now = records.by_name(self.cluster, self.scope.namespace, self.spec.name)
         return (now and now.id) != (self._found and self._found.id)
+
+    def is_odd(self, error: ChalkError) -> bool:
+        """Whether an object was there and is gone again: what is new has nothing that is immutable."""
+        return self._found is None and "immutable" in error.message
 
     def _refuse(self, found: Record | None, *, update: bool) -> None:
         wanted = self._expected
@@ -186,46 +187,17 @@ class _Deploy:
                 hint="leave out `--no-update` to update it",
             )
 
-    def _plan(self, found: Record | None) -> _Plan:
-        now = self.world.now()
-        gateway, environment = self.place.gateway, self.place.environment
-        if found is None:
-            record = Record(
-                id=self._id,
-                name=self.spec.name,
-                environment=environment,
-                namespace=self.scope.namespace,
-                revision=1,
-                created_at=now,
-                updated_at=now,
-                spec=self.spec,
-                gateway=gateway,
-            )
-            return _Plan(Action.CREATED, record)
-        changes = found.spec.changes(self.spec)
-        if found.environment != environment:
-            changes = (*changes, "environment")
-        # What its class is known to support comes and goes with upgrades; that alone is no new revision.
-        if replace(found.gateway, request_timeout=gateway.request_timeout) != gateway:
-            changes = (*changes, "gateway")
-        if not changes:
-            return _Plan(Action.UNCHANGED, found, found.revision)
-        record = replace(
+    def _plan(self, found: Record | None) -> Plan:
+        return plan_deploy(
             found,
-            environment=environment,
-            revision=found.revision + 1,
-            updated_at=now,
-            spec=self.spec,
-            gateway=gateway,
-            ports=found.ports.then(
-                found.spec.port,
-                self.spec.port,
-                settled=found.operation is None and now - found.updated_at >= _GATEWAYS_FOLLOW,
-            ),
+            self.spec,
+            self.place,
+            namespace=self.scope.namespace,
+            now=self.world.now(),
+            new_id=self._id,
         )
-        return _Plan(Action.UPDATED, record, found.revision, changes)
 
-    def _take(self, found: Record | None, plan: _Plan) -> _Plan:
+    def _take(self, found: Record | None, plan: Plan) -> Plan:
         """Write the record, lease and new spec in one step."""
         self.reporter.say("applying", "writing the record")
         if found is None:
@@ -238,6 +210,7 @@ class _Deploy:
             self._refuse(current, update=True)
             self._overtaken = current.resource_version != found.resource_version
             final = self._plan(current)
+            self._unfinished = current if current.operation is not None else None
             return final.record
 
         taken = records.acquire(
@@ -255,9 +228,14 @@ class _Deploy:
         deadline = self.world.now() + records.LEASE
         return replace(record, operation=Operation("deploy", self.world.holder(), deadline))
 
-    def _write(self, plan: _Plan, live: Live, drifted: frozenset[str]) -> Record:
+    def _write(self, plan: Plan, live: Live, drifted: frozenset[str]) -> Record:
         record = plan.record
+        if self._unfinished is not None and self._unfinished.revision < record.revision:
+            # Whoever deployed it may have ended before it came into the history.
+            left = replace(self._unfinished, uid=record.uid)
+            revisions.write(self.cluster, left, (), self.world)
         revisions.write(self.cluster, record, plan.changes, self.world)
+        record = self._hold(record)
         manifests = self._render(record)
         steps = replicas.plan(
             self.spec,
@@ -271,13 +249,19 @@ class _Deploy:
         for manifest in manifests:
             if manifest["kind"] == leads_there and record.ports.previous:
                 self.world.sleep(_PORT_SECONDS)
+            record = self._hold(record)
             self._apply(manifest)
+        record = self._hold(record)
         self._prune(manifests, record)
         if plan.action is Action.UNCHANGED and drifted:
             self.warnings.append(
                 f"brought back what had been changed or removed: {', '.join(sorted(drifted))}"
             )
         return records.release(self.cluster, record, self.world)
+
+    def _hold(self, record: Record) -> Record:
+        self._held = records.hold(self.cluster, record, self.world)
+        return self._held
 
     def _apply(self, manifest: Manifest) -> None:
         key = _key(manifest)
@@ -306,7 +290,8 @@ class _Deploy:
         for (kind, name), obj in left.items():
             if labels.is_owned_by(obj, record.id) and not existing.has_controller(obj):
                 self.reporter.say("applying", f"removing {kind}/{name}")
-                self.cluster.delete(kind, name, record.namespace, uid=obj["metadata"]["uid"])
+                with contextlib.suppress(ObjectConflictError):  # gone, and another has its name
+                    self.cluster.delete(kind, name, record.namespace, uid=obj["metadata"]["uid"])
 
     def _live(self, manifests: Sequence[Manifest], group_id: str, mode: str | None = None) -> Live:
         return existing.find(
@@ -318,7 +303,7 @@ class _Deploy:
             mode=mode,
         )
 
-    def _dry_run(self, plan: _Plan, manifests: Sequence[Manifest], live: Live) -> frozenset[str]:
+    def _dry_run(self, plan: Plan, manifests: Sequence[Manifest], live: Live) -> frozenset[str]:
         """`Kind/name` of the objects that are not as they should be."""
         # KEDA's webhook refuses a ScaledObject while an HPA is there, which goes before it is applied.
         autoscaler = self._seen(live, "HorizontalPodAutoscaler")
@@ -346,7 +331,7 @@ class _Deploy:
                 raise self._would_fail(plan, refused)
         return frozenset(drifted)
 
-    def _would_fail(self, plan: _Plan, verdict: Verdict) -> DeployFailedError:
+    def _would_fail(self, plan: Plan, verdict: Verdict) -> DeployFailedError:
         seen = describe(self.cluster, self._begun(plan.record), world=self.world)
         if plan.action is Action.CREATED:
             seen = replace(seen, status=Status.FAILED, status_message=verdict.message, verdict=verdict)
@@ -363,7 +348,7 @@ class _Deploy:
     def _render(self, record: Record) -> tuple[Manifest, ...]:
         return render(self.spec, record.placement(self.scope.profile))
 
-    def _result(self, plan: _Plan) -> DeployResult:
+    def _result(self, plan: Plan) -> DeployResult:
         return DeployResult(
             action=plan.action,
             info=describe(self.cluster, plan.record, world=self.world),

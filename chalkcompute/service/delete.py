@@ -63,7 +63,7 @@ def delete_group(
     assert name is not None  # the client has checked that one of the two is given
     record = records.by_name(cluster, scope.namespace, name)
     selector = f"{labels.managed()},{labels.GROUP}={name}"
-    return run.record(record) if record else run.leftovers(selector, name)
+    return run.record(record) if record else run.leftovers(selector, name, name=name)
 
 
 class _Delete:
@@ -116,7 +116,7 @@ class _Delete:
         self._wait_gone(selector, record.name)
         return DeleteResult(record.id, record.name, _named(made), (f"ConfigMap/{tombstone}: its history",))
 
-    def leftovers(self, selector: str, wanted: str) -> DeleteResult:
+    def leftovers(self, selector: str, wanted: str, *, name: str | None = None) -> DeleteResult:
         """Remove objects whose record is gone, if there are any.
 
         Raises:
@@ -125,16 +125,21 @@ class _Delete:
         found = self._objects(self._kinds(), selector) if records.may_be(wanted) else []
         if not found:
             raise records.missing(self._cluster, self._namespace, wanted)
-        ids = {labels.group_id_of(obj) for obj in found}
+        # A record comes before its objects: what is here without one now is nobody's any more.
+        record = records.by_name(self._cluster, self._namespace, name) if name is not None else None
+        if record is not None:
+            return self.record(record)
+        ids = sorted({labels.group_id_of(obj) or "" for obj in found})
         for obj in found:
             meta = obj["metadata"]
             self._reporter.say("deleting", f"removing {obj['kind']}/{meta['name']}")
-            self._cluster.delete(
-                obj["kind"], meta["name"], self._namespace, uid=meta["uid"], propagation="Foreground"
-            )
-        name = found[0]["metadata"]["labels"].get(labels.GROUP, wanted)
-        self._wait_gone(selector, name)
-        return DeleteResult(next(iter(ids)) or "", name, _named(found))
+            with contextlib.suppress(ObjectConflictError):  # gone, and another has its name
+                self._cluster.delete(
+                    obj["kind"], meta["name"], self._namespace, uid=meta["uid"], propagation="Foreground"
+                )
+        of = found[0]["metadata"]["labels"].get(labels.GROUP, wanted)
+        self._wait_gone(labels.objects_of_any(ids) if all(ids) else selector, of)
+        return DeleteResult(ids[0], of, _named(found))
 
     def _mark(self, record: Record) -> Record:
         def edit(current: Record) -> Record:
@@ -180,7 +185,8 @@ class _Delete:
         except ObjectNotFoundError:
             return
         if labels.is_owned_by(obj, group_id):
-            self._cluster.delete(kind, name, self._namespace, uid=obj["metadata"]["uid"])
+            with contextlib.suppress(ObjectConflictError):  # gone, and another has its name
+                self._cluster.delete(kind, name, self._namespace, uid=obj["metadata"]["uid"])
 
     def _wait_gone(self, selector: str, name: str) -> None:
         until = self._world.monotonic() + self._timeout

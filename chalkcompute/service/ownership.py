@@ -12,6 +12,10 @@ from chalkcompute.types import Manifest
 __all__ = ["applied_fields", "is_shared", "require_ours"]
 
 
+class GoingError(NotOwnedError):
+    """An object of an earlier group of that name, whose record is gone: about to be collected."""
+
+
 def is_shared(obj: Manifest) -> bool:
     """Whether it is made by chalk but belongs to no single group (a ReferenceGrant)."""
     return bool(obj["kind"] == "ReferenceGrant")
@@ -39,7 +43,7 @@ def require_ours(obj: Manifest, group_id: str | None) -> None:
         )
     manager = found.get(labels.MANAGED_BY)
     if manager == labels.MANAGED_BY_CHALK and labels.GROUP_ID in found:
-        raise NotOwnedError(
+        raise (GoingError if meta.get("ownerReferences") else NotOwnedError)(
             f"{obj['kind']} `{meta['name']}` in namespace `{meta['namespace']}` is of a scaling group "
             f"`{found.get(labels.GROUP)}` that has no record here: one that is gone, or applied from "
             "`chalk scaling-group manifests`",

@@ -33,7 +33,18 @@ __all__ = [
 
 def get_group(cluster: Cluster, scope: Scope, name: str, *, world: World) -> ScalingGroupInfo:
     """One group by name; see `ChalkClient.get_scaling_group`."""
-    return describe(cluster, find_record(cluster, scope.namespace, name), world=world)
+    record = find_record(cluster, scope.namespace, name)
+    live = snapshot(cluster, record)
+    if _is_torn(live):  # deleted since, or deployed anew: the record says so
+        record = find_record(cluster, scope.namespace, name)
+        if record.resource_version != live.record.resource_version:
+            live = snapshot(cluster, record)
+    return observe(live, world.now())
+
+
+def _is_torn(live: LiveGroup) -> bool:
+    """Whether an object is missing that the record says was made: it may be older than the rest."""
+    return live.record.operation is None and (live.own_deployment is None or live.route is None)
 
 
 def get_group_by_id(cluster: Cluster, scope: Scope, group_id: str, *, world: World) -> ScalingGroupInfo:
@@ -91,20 +102,23 @@ def list_groups(
     wanted = ",".join(f"{key}={value}" for key, value in labels.tag_labels(checked).items())
     among = labels.records() if include_deleted else labels.active_records()
     selector = f"{among},{wanted}" if wanted else among
-    found = cluster.list("ConfigMap", scope.namespace, labels=selector)
-    deployments = {
-        labels.group_id_of(obj): obj
-        for obj in cluster.list("Deployment", scope.namespace, labels=labels.managed())
-    }
+    for _ in range(2):
+        found = cluster.list("ConfigMap", scope.namespace, labels=selector)
+        deployments = {
+            labels.group_id_of(obj): obj
+            for obj in cluster.list("Deployment", scope.namespace, labels=labels.managed())
+        }
+        live = [Record.from_manifest(obj) for obj in found if is_record(obj)]
+        if all(record.id in deployments or record.operation is not None for record in live):
+            break  # else one was deleted between the two lists, or its Deployment by someone else: look again
     if not found and not deployments:
         read_namespace(cluster, scope.namespace)  # a third request, where nothing may mean a typing mistake
     now = world.now()
-    infos = [
-        observe(LiveGroup(record=record, deployment=deployments.get(record.id)), now)
-        for record in map(Record.from_manifest, filter(is_record, found))
-    ]
+    infos = [observe(LiveGroup(record=record, deployment=deployments.get(record.id)), now) for record in live]
     if include_deleted:
-        infos += [observe_tombstone(Tombstone.from_manifest(obj)) for obj in found if is_tombstone(obj)]
+        alive = {record.id for record in live}  # one that is being deleted has a tombstone already
+        dead = [Tombstone.from_manifest(obj) for obj in found if is_tombstone(obj)]
+        infos += [observe_tombstone(tombstone) for tombstone in dead if tombstone.id not in alive]
     return tuple(sorted(infos, key=lambda info: (info.name, info.created_at)))
 
 

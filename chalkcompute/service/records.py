@@ -32,6 +32,7 @@ __all__ = [
     "acquire",
     "by_id",
     "by_name",
+    "hold",
     "may_be",
     "missing",
     "parse",
@@ -125,7 +126,7 @@ def missing(cluster: Cluster, namespace: str, wanted: str) -> NotFoundError:
 def _is_active(record: Record, world: World) -> bool:
     """Whether someone else is at work on the group right now."""
     operation = record.operation
-    if operation is None or operation.holder == world.holder():
+    if operation is None:
         return False
     return not operation.is_over(world.now()) and not world.is_gone(operation.holder)
 
@@ -203,11 +204,41 @@ def release(cluster: Cluster, record: Record, world: World) -> Record:
     """Give the lease back, all done: the record says no more that something is under way."""
 
     def edit(current: Record) -> Record:
-        if current.operation is not None and current.operation.holder != world.holder():
-            raise _locked(current)  # our time was up and someone else took over
+        _require_held(current, record)
         return replace(current, operation=None)
 
     return _change(cluster, record, edit, world)
+
+
+def hold(cluster: Cluster, record: Record, world: World) -> Record:
+    """Prolong the lease when half of it is over: before every write, so that none comes after its end.
+
+    Raises:
+        ConflictError: Our time was up, and someone else took over.
+        NotFoundError: The record went away meanwhile.
+    """
+    assert record.operation is not None
+    if record.operation.deadline - world.now() > LEASE / 2:
+        return record
+    longer = replace(record.operation, deadline=world.now() + LEASE)
+
+    def edit(current: Record) -> Record:
+        _require_held(current, record)
+        return replace(current, operation=longer)
+
+    return _change(cluster, record, edit, world)
+
+
+def _require_held(current: Record, ours: Record) -> None:
+    if current.operation == ours.operation:
+        return
+    if current.operation is not None:
+        raise _locked(current)
+    raise ConflictError(
+        f"scaling group `{ours.name}` was deployed by someone else (revision {current.revision}): "
+        "this deploy had stopped for longer than its lease",
+        hint="read it again and decide anew",
+    )
 
 
 def abandon(cluster: Cluster, record: Record, world: World) -> None:
@@ -215,7 +246,7 @@ def abandon(cluster: Cluster, record: Record, world: World) -> None:
 
     def edit(current: Record) -> Record:
         operation = current.operation
-        if operation is None or operation.holder != world.holder():
+        if operation is None or operation != record.operation:
             return current
         return replace(current, operation=replace(operation, deadline=world.now()))
 

@@ -117,6 +117,8 @@ def lift(cluster: Cluster, spec: ScalingGroupSpec, deployment: Manifest) -> str 
     meta = deployment["metadata"]
     try:
         _scale(cluster, meta["namespace"], meta["name"], spec.min_replicas)
+    except ObjectNotFoundError:
+        return None  # someone deletes the group: whoever deploys learns it from the record
     except ForbiddenError as error:
         return f"the autoscaler has to lift the group to its minimum by itself: {error.message}"
     return None

@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Sequence
 
 from chalkcompute.cluster.protocol import Cluster
-from chalkcompute.errors import ClusterError, ObjectExistsError
+from chalkcompute.errors import ClusterError, ObjectConflictError, ObjectExistsError, ObjectNotFoundError
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.record import Record, Revision, outcome_annotations
 from chalkcompute.service.scope import World
-from chalkcompute.types import Verdict
+from chalkcompute.types import Manifest, Verdict
 
 __all__ = ["AVAILABLE", "FAILED", "KEEP", "TIMED_OUT", "conclude", "of", "write"]
 
@@ -21,14 +21,32 @@ AVAILABLE, FAILED, TIMED_OUT = "available", "failed", "timed-out"  # how a wait 
 def write(cluster: Cluster, record: Record, changes: Sequence[str], world: World) -> None:
     """Record the current revision, and forget the oldest beyond `KEEP`."""
     # An interrupted deploy, run again, finds the revision that it wrote the first time.
-    with contextlib.suppress(ObjectExistsError):
-        cluster.create(_revision(record, changes, world).to_manifest())
+    manifest = _revision(record, changes, world).to_manifest()
+    try:
+        cluster.create(manifest)
+    except ObjectExistsError:
+        _replace_an_earlier_groups(cluster, manifest, record)
     if record.revision <= KEEP:
         return
     for obj in cluster.list("ConfigMap", record.namespace, labels=labels.revisions_of(record.id)):
         number = obj["metadata"]["labels"].get(labels.REVISION, "")
         if number.isdigit() and int(number) <= record.revision - KEEP:
-            cluster.delete("ConfigMap", obj["metadata"]["name"], record.namespace)
+            meta = obj["metadata"]
+            with contextlib.suppress(ObjectConflictError):  # gone, and another has its name
+                cluster.delete("ConfigMap", meta["name"], record.namespace, uid=meta["uid"])
+
+
+def _replace_an_earlier_groups(cluster: Cluster, manifest: Manifest, record: Record) -> None:
+    """One of a deleted group of that name that is not collected yet must not pass for ours."""
+    name = manifest["metadata"]["name"]
+    with contextlib.suppress(ObjectNotFoundError):
+        found = cluster.get("ConfigMap", name, record.namespace)
+        if labels.is_owned_by(found, record.id):
+            return
+        with contextlib.suppress(ObjectConflictError):
+            cluster.delete("ConfigMap", name, record.namespace, uid=found["metadata"]["uid"])
+    with contextlib.suppress(ObjectExistsError):
+        cluster.create(manifest)
 
 
 def conclude(cluster: Cluster, record: Record, outcome: str, verdict: Verdict | None = None) -> None:
@@ -39,13 +57,14 @@ def conclude(cluster: Cluster, record: Record, outcome: str, verdict: Verdict | 
     """
     post_mortem = verdict.to_dict() if verdict is not None else None
     annotations = outcome_annotations(outcome, post_mortem)
+    name = labels.revision_name(record.name, record.revision)
     with contextlib.suppress(ClusterError):
-        cluster.merge(
-            "ConfigMap",
-            labels.revision_name(record.name, record.revision),
-            {"metadata": {"annotations": annotations}},
-            record.namespace,
-        )
+        found = cluster.get("ConfigMap", name, record.namespace)
+        if labels.is_owned_by(found, record.id):
+            uid = found["metadata"]["uid"]  # a precondition
+            cluster.merge(
+                "ConfigMap", name, {"metadata": {"annotations": annotations, "uid": uid}}, record.namespace
+            )
     if outcome != FAILED and record.failure is None:
         return
     if outcome != FAILED:

@@ -8,9 +8,11 @@ import random
 import socket
 import time
 import uuid
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from chalkcompute.manifests.placement import Profile
 
@@ -45,13 +47,29 @@ def _holder() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's uid without a passwd entry
         user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
-    return f"{user}@{socket.gethostname()}:{os.getpid()}"
+    return f"{user}@{socket.gethostname()}:{os.getpid()}{_pid_realm()}"
+
+
+def _pid_realm() -> str:
+    """`/` and what tells apart two sets of process ids: containers may share a host name, not a namespace.
+
+    "" where the system does not tell (it is not Linux).
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        realm = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+    return f"/{zlib.crc32(realm.encode()):08x}"
 
 
 def _is_gone(holder: str) -> bool:
-    """Whether `user@host:pid` was a process of this machine that has ended."""
-    host, _, pid = holder.rpartition("@")[2].rpartition(":")
-    if host != socket.gethostname() or not pid.isdigit() or int(pid) == os.getpid():
+    """Whether a holder was a process of this machine, its process ids being ours, that has ended."""
+    host, _, process = holder.rpartition("@")[2].rpartition(":")
+    pid, slash, realm = process.partition("/")
+    if host != socket.gethostname() or slash + realm != _pid_realm():
+        return False
+    if not pid.isdigit() or int(pid) == os.getpid():
         return False
     try:
         os.kill(int(pid), 0)
@@ -72,7 +90,7 @@ class World:
         sleep: Wait that many seconds.
         jitter: A number between 0 and 1.
         new_id: A fresh group id.
-        holder: Who we are in an operation's lease: `user@host:pid`.
+        holder: Who we are in an operation's lease: `user@host:pid`, and `/` which set of process ids.
         is_gone: Whether the holder of a lease is known to have ended.
     """
 
