@@ -121,6 +121,8 @@ def api_resources(group: str, version_: str) -> dict[str, Any]:
             entry = {"name": f"{kind.plural}/{name}", "singularName": "", "namespaced": kind.namespaced}
             if name == "scale":
                 entry |= {"group": "autoscaling", "version": "v1", "kind": "Scale"}
+            elif name == "eviction":  # by this `kubectl drain` knows that it may evict
+                entry |= {"group": "policy", "version": "v1", "kind": "Eviction"}
             else:
                 entry["kind"] = kind.kind
             resources.append(entry | {"verbs": _SUBRESOURCE_VERBS.get(name, ["get", "patch", "update"])})

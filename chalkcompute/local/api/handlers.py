@@ -12,6 +12,7 @@ from aiohttp import web
 from chalkcompute.local.api import encoding, failures
 from chalkcompute.local.api.deletion import DeleteOptions
 from chalkcompute.local.api.discovery import REVIEWS, subresources
+from chalkcompute.local.api.disruption import require_evictable
 from chalkcompute.local.api.encoding import Accepted, accepted, dumps, parse_body
 from chalkcompute.local.api.listing import ListQuery, Page, Selection, select
 from chalkcompute.local.api.logs import LogQuery, LogSource, stream_log
@@ -230,6 +231,7 @@ class ResourceHandler:
         options = body.get("deleteOptions", {}) if isinstance(body, dict) else None
         if not isinstance(options, dict):
             raise failures.bad_request("the object provided is unrecognized (must be of type Eviction)")
+        require_evictable(self._api.read(kind, target.namespace, target.name), self._api.list)
         self._api.remove(
             kind, target.namespace, target.name, DeleteOptions.parse(options, dict(request.query))
         )

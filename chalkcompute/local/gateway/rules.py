@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from chalkcompute.local.gateway.attachment import Backend
@@ -118,12 +119,17 @@ def seconds(duration: str) -> float:
     return sum(float(n) * _UNIT[unit] for n, unit in re.findall(r"(\d+)(ms|h|m|s)", duration))
 
 
-def entries(rule: Manifest, backends: Sequence[tuple[Backend | None, int]]) -> Iterator[Entry]:
+def entries(
+    rule: Manifest,
+    backends: Sequence[tuple[Backend | None, int]],
+    ports: Mapping[str, int] = MappingProxyType({}),
+) -> Iterator[Entry]:
     """The Envoy routes of one rule: one per match.
 
     Args:
         rule: A rule that `unsupported` has no objection to.
         backends: Its backends with their weights, in order; None for one that cannot be resolved.
+        ports: Where this gateway serves `https` and `http`, for a redirect to the other of the two.
     """
     matches: Sequence[Manifest] = rule.get("matches") or ({},)
     for match in matches:
@@ -137,7 +143,9 @@ def entries(rule: Manifest, backends: Sequence[tuple[Backend | None, int]]) -> I
             -len(headers),
             -len(query),
         )
-        yield Entry(order, {"match": _match(match, kind, value), **_action(rule, kind, value, backends)})
+        yield Entry(
+            order, {"match": _match(match, kind, value), **_action(rule, kind, value, backends, ports)}
+        )
 
 
 def _match(match: Manifest, kind: str, value: str) -> dict[str, Any]:
@@ -181,7 +189,11 @@ def _string_match(condition: Manifest) -> dict[str, Any]:
 
 
 def _action(
-    rule: Manifest, kind: str, value: str, backends: Sequence[tuple[Backend | None, int]]
+    rule: Manifest,
+    kind: str,
+    value: str,
+    backends: Sequence[tuple[Backend | None, int]],
+    ports: Mapping[str, int],
 ) -> dict[str, Any]:
     filters: dict[str, Manifest] = {}
     for rule_filter in rule.get("filters") or ():
@@ -193,7 +205,7 @@ def _action(
     out.update(_header_changes("response", response))
     redirect = filters.get("RequestRedirect")
     if redirect is not None:
-        return {**out, "redirect": _redirect(redirect.get("requestRedirect") or {}, value)}
+        return {**out, "redirect": _redirect(redirect.get("requestRedirect") or {}, value, ports)}
     action = _forward(backends)
     if action is None:
         return {**out, "direct_response": {"status": 500}}
@@ -264,7 +276,7 @@ def _header_changes(direction: str, modifier: Manifest) -> dict[str, Any]:
     return out
 
 
-def _redirect(redirect: Manifest, matched: str) -> dict[str, Any]:
+def _redirect(redirect: Manifest, matched: str, ports: Mapping[str, int]) -> dict[str, Any]:
     out: dict[str, Any] = {"response_code": _REDIRECT_CODES[redirect.get("statusCode", 302)]}
     if redirect.get("scheme"):
         out["scheme_redirect"] = redirect["scheme"]
@@ -272,6 +284,9 @@ def _redirect(redirect: Manifest, matched: str) -> dict[str, Any]:
         out["host_redirect"] = redirect["hostname"]
     if redirect.get("port"):
         out["port_redirect"] = redirect["port"]
+    elif redirect.get("scheme") in ports and not redirect.get("hostname"):
+        # Gateway API means the scheme's well-known port, where a gateway of this machine does not listen.
+        out["port_redirect"] = ports[redirect["scheme"]]
     path: Mapping[str, Any] = redirect.get("path") or {}
     if path.get("type") == "ReplaceFullPath":
         out["path_redirect"] = path["replaceFullPath"]

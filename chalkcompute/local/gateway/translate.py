@@ -61,6 +61,7 @@ class Translation:
 class _Build:
     """What is collected while going over the routes, oldest first."""
 
+    ports: Mapping[str, int]
     hosts: dict[str, dict[str, list[tuple[tuple[int, ...], dict[str, Any]]]]] = field(default_factory=dict)
     backends: dict[str, Backend] = field(default_factory=dict)
     routes: list[RouteOutcome] = field(default_factory=list)
@@ -77,7 +78,7 @@ def translate(objects: Objects, ports: GatewayPorts, certificate: Certificate, x
     (Gateway API, `HTTPRouteRule.matches`). The plain HTTP listener serves the routes of the HTTPS one too,
     for clients that do not know the authority.
     """
-    build = _Build()
+    build = _Build({"https": ports.https, "http": ports.http})
     gateway = objects.gateway
     for age, route in enumerate(objects.routes()):
         found = tuple(attachments(route, gateway, objects)) if gateway is not None else ()
@@ -131,7 +132,7 @@ def _translate_route(
         backends = [(b if isinstance(b, Backend) else None, weight) for b, weight in resolution]
         if any(served.values()):
             build.backends.update({b.cluster: b for b, weight in backends if b is not None and weight > 0})
-        for number, entry in enumerate(entries(rule, backends) if problem is None else ()):
+        for number, entry in enumerate(entries(rule, backends, build.ports) if problem is None else ()):
             _add(build, served, entry, (age, index, number))
     return outcome
 

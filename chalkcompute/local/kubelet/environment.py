@@ -82,7 +82,7 @@ def _from_source(pod: Manifest, source: Mapping[str, Any], lookup: Lookup) -> di
                 if reference.get("optional"):
                     return {}
                 raise ContainerConfigError(f'{kind.lower()} "{reference["name"]}" not found')
-            return {prefix + key: value.decode(errors="replace") for key, value in object_data(obj).items()}
+            return {prefix + key: value.decode(errors="replace") for key, value in _text(obj).items()}
     return {}
 
 
@@ -110,12 +110,17 @@ def _key(pod: Manifest, kind: str, reference: Mapping[str, Any], lookup: Lookup)
         if reference.get("optional"):
             return None
         raise ContainerConfigError(f'{kind.lower()} "{name}" not found')
-    data = object_data(obj)
+    data = _text(obj)
     if key not in data:
         if reference.get("optional"):
             return None
         raise ContainerConfigError(f"couldn't find key {key} in {kind} {pod['metadata']['namespace']}/{name}")
     return data[key].decode(errors="replace")
+
+
+def _text(obj: Manifest) -> dict[str, bytes]:
+    """What may become an environment variable: `binaryData` may not."""
+    return object_data({**obj, "binaryData": None})
 
 
 def object_data(obj: Manifest) -> dict[str, bytes]:

@@ -20,7 +20,8 @@ from chalkcompute.local.kubelet.container import ContainerRunner
 from chalkcompute.local.kubelet.environment import Lookup, PodFacts
 from chalkcompute.local.kubelet.logs import LogStore
 from chalkcompute.local.kubelet.probes import ProbeFailedError, check_http
-from chalkcompute.local.kubelet.status import ContainerState, phase_of, pod_status
+from chalkcompute.local.kubelet.status import ContainerState, Role, phase_of, pod_status
+from chalkcompute.local.kubelet.unsupported import unsupported_fields
 from chalkcompute.local.kubelet.volumes import VolumeError, VolumeFolders
 from chalkcompute.local.ports import Api, Manifest, Runtime
 
@@ -140,11 +141,32 @@ class PodWorker:
 
     async def _live(self) -> None:
         self.publish()
+        self._say_what_is_not_done()
         await self._set_up_volumes()
-        async with asyncio.TaskGroup() as group:
-            if await self._run_init_containers(group):
-                for runner in self._main:
-                    group.create_task(runner.run(), name=f"container {runner.name}")
+        sidecars: list[asyncio.Task[None]] = []
+        try:
+            if await self._run_init_containers(sidecars):
+                async with asyncio.TaskGroup() as group:
+                    for runner in self._main:
+                        group.create_task(runner.run(), name=f"container {runner.name}")
+        finally:
+            for task in sidecars:
+                task.cancel()
+            for ended in await asyncio.gather(*sidecars, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    log.error("pod %s: a sidecar", self.pod["metadata"]["name"], exc_info=ended)
+        # The work is done: those that only helped go in the reverse of the order in which they came.
+        for runner in reversed(self._init):
+            if runner.state.role == "sidecar":
+                await runner.stop(self._grace_seconds())
+        self.publish()
+
+    def _say_what_is_not_done(self) -> None:
+        fields = unsupported_fields(self.pod)
+        if fields:
+            listed = ", ".join(f"spec.{field}" for field in fields)
+            message = f"the local cluster does not act upon {listed}"
+            self.events.event(self.pod, "Warning", "NotSupported", message)
 
     async def _set_up_volumes(self) -> None:
         while True:
@@ -156,11 +178,11 @@ class PodWorker:
                 continue
             return
 
-    async def _run_init_containers(self, group: asyncio.TaskGroup) -> bool:
-        """One after the other; False when one failed for good."""
+    async def _run_init_containers(self, sidecars: list[asyncio.Task[None]]) -> bool:
+        """One after the other; False when one failed for good. Those that run on are added to `sidecars`."""
         for runner in self._init:
-            if runner.policy == "Always":  # a sidecar: runs beside the rest once it has started
-                group.create_task(runner.run(), name=f"sidecar {runner.name}")
+            if runner.state.role == "sidecar":  # runs beside the rest once it has started
+                sidecars.append(asyncio.create_task(runner.run(), name=f"sidecar {runner.name}"))
                 await runner.started.wait()
                 continue
             ended = runner.state.terminated
@@ -182,12 +204,16 @@ class PodWorker:
         waiting = ("PodInitializing" if spec.get("initContainers") else "ContainerCreating", "")
         runners = []
         for container in spec.get(field) or ():
+            role: Role = "main"
+            if is_init:
+                role = "sidecar" if container.get("restartPolicy") == "Always" else "init"
             state = ContainerState(
                 name=container["name"],
                 image=container["image"],
                 waiting=waiting,
                 resources=container.get("resources") or {},
                 volume_mounts=container.get("volumeMounts") or (),
+                role=role,
             )
             if container["name"] in statuses:
                 state.resume(statuses[container["name"]], self.now())

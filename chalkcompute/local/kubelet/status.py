@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+from chalkcompute.local.apimachinery.quantity import parse_quantity
 from chalkcompute.local.controllers.objects import format_time
 from chalkcompute.local.ports import Manifest
 
 __all__ = ["ContainerState", "phase_of", "pod_status", "terminated_state"]
 
+Role: TypeAlias = Literal["main", "init", "sidecar"]
 _EPOCH = "1970-01-01T00:00:00Z"
 
 
@@ -36,6 +38,7 @@ class ContainerState:
         image_id: Of the image, "" before it was pulled.
         resources: `resources` of the container.
         volume_mounts: `volumeMounts` of the container.
+        role: A `sidecar` is an init container that runs on beside the others (`restartPolicy: Always`).
     """
 
     name: str
@@ -51,6 +54,7 @@ class ContainerState:
     image_id: str = ""
     resources: Mapping[str, Any] = field(default_factory=dict)
     volume_mounts: Sequence[Mapping[str, Any]] = ()
+    role: Role = "main"
 
     def wait(self, reason: str, message: str = "") -> None:
         """It waits; what it was becomes its last state."""
@@ -75,13 +79,18 @@ class ContainerState:
         self.running_since = None
         self.ready = self.started = False
 
+    @property
+    def began(self) -> bool:
+        """Whether it runs, or has run at some time."""
+        return bool(self.running_since or self.terminated or self.last_terminated)
+
     def to_status(self) -> dict[str, Any]:
         """`ContainerStatus`."""
         status: dict[str, Any] = {
             "name": self.name,
             "state": self._state(),
             "lastState": {"terminated": self.last_terminated} if self.last_terminated else {},
-            "ready": self.ready,
+            "ready": self.ready or self._is_done(),
             "restartCount": self.restart_count,
             "image": self.image,
             "imageID": self.image_id,
@@ -95,6 +104,10 @@ class ContainerState:
         if self.volume_mounts:
             status["volumeMounts"] = [_volume_mount_status(mount) for mount in self.volume_mounts]
         return status
+
+    def _is_done(self) -> bool:
+        """Whether it is an init container that has done its work."""
+        return self.role == "init" and self.terminated is not None and self.terminated["exitCode"] == 0
 
     def _state(self) -> dict[str, Any]:
         if self.running_since is not None:
@@ -153,18 +166,19 @@ def terminated_state(
 def phase_of(restart_policy: str, init: Sequence[ContainerState], main: Sequence[ContainerState]) -> str:
     """`status.phase`."""
     for state in init:
+        if state.role == "sidecar":
+            if not state.started and not (state.terminated or state.last_terminated):
+                return "Pending"
+            continue
         code = None if state.terminated is None else state.terminated["exitCode"]
         if code not in (None, 0) and restart_policy == "Never":
             return "Failed"
         if code is None and not state.started:
             return "Pending"
-    waiting = sum(
-        state.running_since is None and state.terminated is None and state.last_terminated is None
-        for state in main
-    )
-    if waiting:
+    if not all(state.began for state in main):
         return "Pending"
-    if any(state.running_since is not None for state in main):
+    sidecars = [state for state in init if state.role == "sidecar"]
+    if any(state.running_since is not None for state in (*main, *sidecars)):
         return "Running"
     ended = [state.terminated for state in main if state.terminated is not None]
     if restart_policy == "Always" or len(ended) < len(main):
@@ -205,7 +219,7 @@ def pod_status(
         "hostIPs": [{"ip": host_ip}],
         "startTime": old.get("startTime") or format_time(now),
         "containerStatuses": [state.to_status() for state in main],
-        "qosClass": old.get("qosClass", "BestEffort"),
+        "qosClass": qos_class(pod),
         "resources": {},
     }
     if pod_ip:
@@ -213,6 +227,33 @@ def pod_status(
     if init:
         status["initContainerStatuses"] = [state.to_status() for state in init]
     return status
+
+
+def qos_class(pod: Manifest) -> str:
+    """`status.qosClass`: who is the first to go when memory runs out (`pkg/apis/core/v1/helper/qos`)."""
+    spec = pod["spec"]
+    resources = [
+        c.get("resources") or {}
+        for c in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
+    ]
+    asked = [
+        (kind, name)
+        for each in resources
+        for kind in ("requests", "limits")
+        for name, amount in (each.get(kind) or {}).items()
+        if name in ("cpu", "memory") and parse_quantity(str(amount))
+    ]
+    if not asked:
+        return "BestEffort"
+    return "Guaranteed" if all(_is_guaranteed(each) for each in resources) else "Burstable"
+
+
+def _is_guaranteed(resources: Mapping[str, Any]) -> bool:
+    limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+    return all(
+        name in limits and parse_quantity(str(limits[name])) == parse_quantity(str(requests.get(name, "0")))
+        for name in ("cpu", "memory")
+    )
 
 
 def _conditions(
@@ -223,7 +264,8 @@ def _conditions(
     phase: str,
     now: str,
 ) -> list[dict[str, Any]]:
-    unready = [state.name for state in main if not state.ready]
+    serving = (*(state for state in init if state.role == "sidecar"), *main)
+    unready = [state.name for state in serving if not state.ready]
     if phase in ("Succeeded", "Failed"):
         why = {"reason": "PodCompleted" if phase == "Succeeded" else "PodFailed"}
         ready: tuple[bool, dict[str, str]] = (False, why)
@@ -237,10 +279,12 @@ def _conditions(
         for state in init
         if not state.started and (state.terminated is None or state.terminated["exitCode"] != 0)
     ]
-    message = f"containers with incomplete status: [{' '.join(incomplete)}]"
-    initialized = (
-        (False, {"reason": "ContainersNotInitialized", "message": message}) if incomplete else (True, {})
-    )
+    initialized: tuple[bool, dict[str, str]] = (True, {})
+    if phase == "Succeeded":
+        initialized = (True, {"reason": "PodCompleted"})
+    elif incomplete and not any(state.began for state in main):
+        message = f"containers with incomplete status: [{' '.join(incomplete)}]"
+        initialized = (False, {"reason": "ContainersNotInitialized", "message": message})
     wanted: dict[str, tuple[bool, dict[str, str]]] = {
         "PodReadyToStartContainers": (has_address, {}),
         "Initialized": initialized,

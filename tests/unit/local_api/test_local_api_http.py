@@ -724,3 +724,46 @@ def test_following_ends_with_the_container(cluster: Cluster, tmp_path: Path) -> 
     report(cluster, ENDED)
     assert stream.read() == b"last\n"
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("budget", "evicted"),
+    [
+        ({"minAvailable": 2}, False),
+        ({"minAvailable": 1}, True),
+        ({"minAvailable": "51%"}, False),
+        ({"maxUnavailable": 0}, False),
+        ({"maxUnavailable": "50%"}, True),
+    ],
+)
+def test_eviction_minds_disruption_budgets(cluster: Cluster, budget: dict[str, Any], evicted: bool) -> None:
+    for name in ("a", "b"):
+        made = {
+            "metadata": {"name": name, "labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "app", "image": "i:1"}]},
+        }
+        assert cluster.call("POST", f"{SPACE}/pods", made).status == 201
+        ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+        patched = cluster.call(
+            "PATCH",
+            f"{SPACE}/pods/{name}/status",
+            ready,
+            headers={"Content-Type": "application/merge-patch+json"},
+        )
+        assert patched.status == 200
+    selector = {"matchLabels": {"app": "web"}}
+    budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
+    wanted = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "pdb"},
+        "spec": {**budget, "selector": selector},
+    }
+    assert cluster.call("POST", budgets, wanted).status == 201
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}}
+    answer = cluster.call("POST", f"{SPACE}/pods/a/eviction", eviction)
+    assert answer.status == (201 if evicted else 429)
+    if not evicted:
+        assert answer.body["reason"] == "TooManyRequests"
+        (cause,) = answer.body["details"]["causes"]
+        assert cause["message"] == "The disruption budget pdb needs 2 healthy pods and has 2 currently"

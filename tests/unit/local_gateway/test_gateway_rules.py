@@ -154,6 +154,18 @@ def test_redirects(redirect: dict[str, Any], expected: dict[str, Any]) -> None:
     assert only_route(rule)["redirect"] == expected
 
 
+def test_a_redirect_to_https_leads_to_where_this_gateway_serves_it() -> None:
+    def redirected(**redirect: Any) -> Any:
+        rule = {"filters": [{"type": "RequestRedirect", "requestRedirect": redirect}]}
+        (entry,) = entries(rule, [], {"https": 18443, "http": 18080})
+        return entry.route["redirect"].get("port_redirect")
+
+    assert redirected(scheme="https") == 18443
+    assert redirected(scheme="https", port=8443) == 8443
+    assert redirected(scheme="https", hostname="example.com") is None
+    assert redirected(hostname="example.com") is None
+
+
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [

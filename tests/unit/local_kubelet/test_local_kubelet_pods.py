@@ -261,6 +261,41 @@ def test_init_containers_go_first(cluster: RunCluster) -> None:
     cluster(scenario)
 
 
+def test_sidecars_run_beside_the_rest_and_end_after_it(cluster: RunCluster) -> None:
+    init = [
+        {"name": "helper", "image": "python:3", "restartPolicy": "Always"},
+        {"name": "first", "image": "i"},
+    ]
+
+    async def scenario(made: Cluster) -> None:
+        made.run_pod(pod={"initContainers": init, "restartPolicy": "Never"})
+        await made.until(lambda: len(made.runtime.replicas) == 2)
+        made.runtime.replicas[1].end(0)
+        app = await made.running(3)
+        await made.until(lambda: made.conditions().get("Ready") == "True")
+        helper, first = made.pod()["status"]["initContainerStatuses"]
+        assert (helper["ready"], "running" in helper["state"]) == (True, True)
+        assert (first["ready"], first["state"]["terminated"]["exitCode"]) == (True, 0)
+        app.end(0)
+        await made.until(lambda: made.pod()["status"]["phase"] == "Succeeded")
+        assert "terminated" in made.container(field="initContainerStatuses")["state"]
+        assert len(made.runtime.replicas) == 3  # nobody starts the sidecar again
+        made.api.delete("Pod", "web", "default")
+        await made.gone()
+
+    cluster(scenario)
+
+
+def test_what_has_no_effect_is_said(cluster: RunCluster) -> None:
+    async def scenario(made: Cluster) -> None:
+        made.run_pod(pod={"hostNetwork": True, "securityContext": {"runAsUser": 0}})
+        await made.running()
+        (said,) = made.events("NotSupported")
+        assert said == "the local cluster does not act upon spec.hostNetwork, spec.securityContext.runAsUser"
+
+    cluster(scenario)
+
+
 def test_volumes(cluster: RunCluster) -> None:
     volumes: list[dict[str, Any]] = [
         {"name": "config", "configMap": {"name": "settings", "items": [{"key": "a", "path": "deep/a.txt"}]}},

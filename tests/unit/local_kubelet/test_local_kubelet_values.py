@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,9 +18,11 @@ from chalkcompute.local.kubelet.environment import (
     PodFacts,
     container_environment,
     expand,
+    object_data,
 )
 from chalkcompute.local.kubelet.logs import tail
-from chalkcompute.local.kubelet.status import ContainerState, phase_of, pod_status
+from chalkcompute.local.kubelet.status import ContainerState, phase_of, pod_status, qos_class
+from chalkcompute.local.kubelet.unsupported import unsupported_fields
 from chalkcompute.local.ports import Manifest
 from tests.properties import examples
 
@@ -188,3 +191,84 @@ def test_tail(tmp_path: Path) -> None:
     path.write_text("x" * 5000)
     assert len(tail(path)) == 2048
     assert tail(tmp_path / "absent") == ""
+
+
+def resources(requests: dict[str, str], limits: dict[str, str]) -> dict[str, Any]:
+    return {"resources": {"requests": requests, "limits": limits}}
+
+
+@pytest.mark.parametrize(
+    ("containers", "expected"),
+    [
+        ([{}], "BestEffort"),
+        ([resources({"cpu": "0"}, {"nvidia.com/gpu": "1"})], "BestEffort"),
+        ([resources({"cpu": "100m"}, {})], "Burstable"),
+        ([resources({"cpu": "1", "memory": "1Gi"}, {"cpu": "1000m", "memory": "1024Mi"})], "Guaranteed"),
+        ([resources({"cpu": "1", "memory": "1Gi"}, {"cpu": "2", "memory": "1Gi"})], "Burstable"),
+        ([resources({"cpu": "1", "memory": "1Gi"}, {"cpu": "1", "memory": "1Gi"}), {}], "Burstable"),
+    ],
+)
+def test_quality_of_service(containers: list[dict[str, Any]], expected: str) -> None:
+    assert qos_class({"spec": {"containers": containers}}) == expected
+
+
+def test_binary_data_is_for_files_only() -> None:
+    made = {"kind": "ConfigMap", "data": {"A": "1"}, "binaryData": {"B": "AA=="}}
+    source = {"envFrom": [{"configMapRef": {"name": "c"}}]}
+    pod = {"metadata": {"name": "web", "namespace": "default"}, "spec": {}}
+    facts = PodFacts("127.0.0.2", "127.0.0.1")
+    found = container_environment(pod, source, facts, lambda _kind, _name: made)
+    assert found["A"] == "1"
+    assert "B" not in found
+    key = {"env": [{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "B"}}}]}
+    with pytest.raises(ContainerConfigError, match="couldn't find key B"):
+        container_environment(pod, key, facts, lambda _kind, _name: made)
+    assert object_data(made) == {"A": b"1", "B": b"\0"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, []),
+        ({"securityContext": {"runAsUser": 0, "runAsNonRoot": False}}, ["securityContext.runAsUser"]),
+        ({"dnsPolicy": "None", "serviceAccountName": "ci"}, ["dnsPolicy", "serviceAccountName"]),
+        ({"dnsPolicy": "ClusterFirst", "serviceAccountName": "default", "affinity": {"podAffinity": {}}}, []),
+        (
+            {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}}},
+            ["affinity.podAntiAffinity"],
+        ),
+        (
+            {"volumes": [{"name": "v", "emptyDir": {"medium": "Memory"}}, {"name": "w", "emptyDir": {}}]},
+            ["volumes[v].emptyDir.medium"],
+        ),
+        (
+            {
+                "containers": [
+                    {
+                        "name": "a",
+                        "lifecycle": {"postStart": {"sleep": {"seconds": 1}}, "preStop": {}},
+                        "ports": [{"containerPort": 1, "hostPort": 1}],
+                        "securityContext": {"privileged": True, "allowPrivilegeEscalation": False},
+                    }
+                ]
+            },
+            [
+                "containers[a].securityContext.privileged",
+                "containers[a].lifecycle.postStart",
+                "containers[a].ports.hostPort",
+            ],
+        ),
+    ],
+)
+def test_fields_without_effect(spec: dict[str, Any], expected: list[str]) -> None:
+    assert unsupported_fields({"spec": spec}) == expected
+
+
+@pytest.mark.parametrize("path", sorted(Path("tests/golden/manifests").iterdir()), ids=lambda path: path.stem)
+def test_what_chalk_renders_has_all_its_effect(path: Path) -> None:
+    (template,) = [
+        manifest["spec"]["template"]
+        for manifest in yaml.safe_load_all(path.read_text())
+        if manifest["kind"] == "Deployment"
+    ]
+    assert unsupported_fields(template) == []

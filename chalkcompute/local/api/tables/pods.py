@@ -24,14 +24,16 @@ __all__ = ["COLUMNS"]
 
 def _pod(obj: Manifest, now: datetime) -> Sequence[str | int]:
     spec, status = section(obj, "spec"), section(obj, "status")
-    statuses = status.get("containerStatuses") or []
+    sidecars = _sidecars(obj)
+    beside = [s for s in status.get("initContainerStatuses") or [] if s["name"] in sidecars]
+    statuses = [*(status.get("containerStatuses") or []), *beside]
     ready = sum(bool(s.get("ready") and "running" in _state(s)) for s in statuses)
     gates = spec.get("readinessGates") or []
     passed = sum(condition(obj, gate.get("conditionType", "")).get("status") == "True" for gate in gates)
     addresses = status.get("podIPs") or []
     return (
         name(obj),
-        f"{ready}/{len(spec.get('containers') or [])}",
+        f"{ready}/{len(spec.get('containers') or []) + len(sidecars)}",
         _status_word(obj),
         _restarts(statuses, now),
         age(obj, now),
@@ -40,6 +42,12 @@ def _pod(obj: Manifest, now: datetime) -> Sequence[str | int]:
         status.get("nominatedNodeName") or NONE,
         f"{passed}/{len(gates)}" if gates else NONE,
     )
+
+
+def _sidecars(obj: Manifest) -> set[str]:
+    """The init containers that run on beside the others."""
+    init = section(obj, "spec").get("initContainers") or []
+    return {container["name"] for container in init if container.get("restartPolicy") == "Always"}
 
 
 def _state(status: dict[str, Any]) -> dict[str, Any]:
@@ -53,7 +61,7 @@ def _status_word(obj: Manifest) -> str:
     if condition(obj, "PodScheduled").get("reason") == "SchedulingGated":
         word = "SchedulingGated"
     initializing = _initializing(obj)
-    if initializing:
+    if initializing and condition(obj, "Initialized").get("status") != "True":
         word = initializing
     else:
         statuses = status.get("containerStatuses") or []
@@ -91,7 +99,10 @@ def _ended(terminated: dict[str, Any]) -> str:
 def _initializing(obj: Manifest) -> str:
     """`Init:…` while an init container has not succeeded."""
     total = len(section(obj, "spec").get("initContainers") or [])
+    sidecars = _sidecars(obj)
     for index, status in enumerate(section(obj, "status").get("initContainerStatuses") or []):
+        if status["name"] in sidecars and status.get("started"):
+            continue
         terminated, waiting = _state(status).get("terminated"), _state(status).get("waiting") or {}
         if terminated is not None and terminated.get("exitCode", 0) == 0:
             continue
