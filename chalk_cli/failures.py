@@ -32,7 +32,9 @@ def report(error: Exception, context: CliContext) -> int:
     Returns:
         The exit code.
     """
-    if not isinstance(error, (ChalkError, click.ClickException, click.Abort)):
+    if isinstance(error, click.Abort):
+        error = _InterruptedError(error, context.interrupted)
+    elif not isinstance(error, (ChalkError, click.ClickException)):
         if context.environ.get("CHALK_TRACEBACK"):
             click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
         error = _UnexpectedError(error)
@@ -56,16 +58,21 @@ class _UnexpectedError(ChalkError):
         self.__cause__ = error
 
 
-def _exit_code(error: Exception) -> int:
-    if isinstance(error, click.Abort):
+class _InterruptedError(ChalkError):
+    """Ctrl-C, or a signal that asked the process to end."""
+
+    def __init__(self, error: click.Abort, hint: str | None) -> None:
         cause = error.__cause__
-        return SIGNAL_EXIT + cause.signum if isinstance(cause, Terminated) else INTERRUPTED_EXIT
+        super().__init__("terminated" if isinstance(cause, Terminated) else "interrupted", hint=hint)
+        self.exit_code = SIGNAL_EXIT + cause.signum if isinstance(cause, Terminated) else INTERRUPTED_EXIT
+        self.__cause__ = cause
+
+
+def _exit_code(error: Exception) -> int:
     return int(getattr(error, "exit_code", BUG_EXIT))
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, click.Abort):
-        return "terminated" if isinstance(error.__cause__, Terminated) else "interrupted"
     if isinstance(error, click.ClickException):
         return error.format_message()
     message = str(getattr(error, "message", error))
@@ -76,9 +83,7 @@ def _message(error: Exception) -> str:
     return message
 
 
-def _hint(error: Exception, context: CliContext) -> str | None:
-    if isinstance(error, click.Abort):
-        return context.interrupted
+def _hint(error: Exception) -> str | None:
     if isinstance(error, click.UsageError):
         return f"see `{error.ctx.command_path} --help`" if error.ctx else "see `chalk --help`"
     hint = getattr(error, "hint", None)
@@ -88,13 +93,12 @@ def _hint(error: Exception, context: CliContext) -> str | None:
 
 
 def _as_json(error: Exception, context: CliContext) -> dict[str, Any]:
-    kind = type(error).__name__
-    if isinstance(error, click.Abort):
-        kind = "Terminated" if isinstance(error.__cause__, Terminated) else "Interrupted"
+    message, kind = _message(error), type(error).__name__
+    ours = {"_UnexpectedError": "InternalError", "_InterruptedError": message.capitalize()}
     out: dict[str, Any] = {
-        "type": "InternalError" if kind == "_UnexpectedError" else kind,
-        "message": _message(error),
-        "hint": _hint(error, context),
+        "type": ours.get(kind, kind),
+        "message": message,
+        "hint": _hint(error),
         "exit_code": _exit_code(error),
     }
     for name in ("field", "status", "reason", "kind", "name", "namespace"):
@@ -124,6 +128,6 @@ def _show(error: Exception, context: CliContext) -> None:
         while cause is not None:
             click.echo(f"caused by: {type(cause).__name__}: {printable(str(cause))}", err=True)
             cause = cause.__cause__
-    hint = _hint(error, context)
+    hint = _hint(error)
     if hint:
         click.echo(f"\nhint: {printable(hint)}", err=True)

@@ -20,7 +20,6 @@ from chalkcompute.errors import (
     InvalidObjectError,
     NotFoundError,
     NotOwnedError,
-    ObjectConflictError,
     ObjectExistsError,
 )
 from chalkcompute.manifests import labels, render
@@ -77,7 +76,7 @@ def create_group(
         except ObjectExistsError:
             pass  # Someone created the record between our look and our POST: it is an update now.
         except NotFoundError:
-            if deploy.began:
+            if deploy.has_begun:
                 raise
             # Someone deleted it between our look and our lease: it is to be created now.
         except GoingError:
@@ -118,7 +117,6 @@ class _Deploy:
         self._found: Record | None = None
         self._overtaken = False
         self._expected: Expected | None = None
-        self.began = False
         self._held: Record | None = None
         self._unfinished: Record | None = None
 
@@ -139,7 +137,7 @@ class _Deploy:
         if plan.action is Action.UNCHANGED and not drifted and found is not None and found.operation is None:
             return self._result(plan)
         taken = self._take(found, plan)
-        self.began = True
+        self._held = taken.record
         try:
             if self._overtaken:
                 # Another deploy came between our look and the lease: what was live then is not now.
@@ -149,9 +147,14 @@ class _Deploy:
         except BaseException:
             # Best effort: without it the lease simply runs out, and the record still says unfinished.
             with contextlib.suppress(ChalkError):
-                records.abandon(self.cluster, self._held or taken.record, self.world)
+                records.abandon(self.cluster, self._held, self.world)
             raise
         return self._result(replace(taken, record=done))
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the lease has been ours, so that something may have been written."""
+        return self._held is not None
 
     def is_another_group(self) -> bool:
         """Whether the group of this name is not the one (or none) that we found.
@@ -290,8 +293,7 @@ class _Deploy:
         for (kind, name), obj in left.items():
             if labels.is_owned_by(obj, record.id) and not existing.has_controller(obj):
                 self.reporter.say("applying", f"removing {kind}/{name}")
-                with contextlib.suppress(ObjectConflictError):  # gone, and another has its name
-                    self.cluster.delete(kind, name, record.namespace, uid=obj["metadata"]["uid"])
+                existing.remove(self.cluster, kind, name, record.namespace, obj["metadata"]["uid"])
 
     def _live(self, manifests: Sequence[Manifest], group_id: str, mode: str | None = None) -> Live:
         return existing.find(

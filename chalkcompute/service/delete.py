@@ -17,13 +17,12 @@ from chalkcompute.errors import (
     ConflictError,
     ForbiddenError,
     NotFoundError,
-    ObjectConflictError,
     ObjectExistsError,
     ObjectNotFoundError,
 )
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.record import Record, Tombstone, is_tombstone
-from chalkcompute.service import records, revisions
+from chalkcompute.service import existing, records, revisions
 from chalkcompute.service.progress import Reporter
 from chalkcompute.service.scope import Scope, World
 from chalkcompute.types import DeleteResult, Manifest, OnProgress
@@ -92,15 +91,10 @@ class _Delete:
         self._reporter.say("deleting", "removing the route")
         self._delete_if_ours("HTTPRoute", marked.name, marked.id)
         self._reporter.say("deleting", "removing the record and what it owns")
-        with contextlib.suppress(ObjectConflictError):
-            # Another uid: someone deleted it and made a new group of that name, which is not ours to delete.
-            self._cluster.delete(
-                "ConfigMap",
-                labels.record_name(marked.name),
-                self._namespace,
-                uid=marked.uid,
-                propagation="Foreground",
-            )
+        name = labels.record_name(marked.name)
+        existing.remove(
+            self._cluster, "ConfigMap", name, self._namespace, marked.uid, propagation="Foreground"
+        )
         self._wait_gone(selector, marked.name)
         kept = [f"ConfigMap/{tombstone}: its history"]
         if marked.spec.mode == "keda":
@@ -133,10 +127,14 @@ class _Delete:
         for obj in found:
             meta = obj["metadata"]
             self._reporter.say("deleting", f"removing {obj['kind']}/{meta['name']}")
-            with contextlib.suppress(ObjectConflictError):  # gone, and another has its name
-                self._cluster.delete(
-                    obj["kind"], meta["name"], self._namespace, uid=meta["uid"], propagation="Foreground"
-                )
+            existing.remove(
+                self._cluster,
+                obj["kind"],
+                meta["name"],
+                self._namespace,
+                meta["uid"],
+                propagation="Foreground",
+            )
         of = found[0]["metadata"]["labels"].get(labels.GROUP, wanted)
         self._wait_gone(labels.objects_of_any(ids) if all(ids) else selector, of)
         return DeleteResult(ids[0], of, _named(found))
@@ -185,8 +183,7 @@ class _Delete:
         except ObjectNotFoundError:
             return
         if labels.is_owned_by(obj, group_id):
-            with contextlib.suppress(ObjectConflictError):  # gone, and another has its name
-                self._cluster.delete(kind, name, self._namespace, uid=obj["metadata"]["uid"])
+            existing.remove(self._cluster, kind, name, self._namespace, obj["metadata"]["uid"])
 
     def _wait_gone(self, selector: str, name: str) -> None:
         until = self._world.monotonic() + self._timeout

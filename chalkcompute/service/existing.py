@@ -8,12 +8,12 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from chalkcompute.cluster.protocol import Cluster
-from chalkcompute.errors import ForbiddenError, ObjectNotFoundError
+from chalkcompute.errors import ForbiddenError, ObjectConflictError, ObjectNotFoundError
 from chalkcompute.manifests import labels
 from chalkcompute.service.ownership import applied_fields, require_ours
 from chalkcompute.types import Manifest
 
-__all__ = ["Live", "find", "get", "has_controller", "is_as_applied", "left_over"]
+__all__ = ["Live", "find", "get", "has_controller", "is_as_applied", "left_over", "remove"]
 
 Live = dict[tuple[str, str], Manifest]
 """Objects that exist, by kind and name."""
@@ -91,6 +91,20 @@ def left_over(cluster: Cluster, name: str, namespace: str, wanted: AbstractSet[t
         with contextlib.suppress(ObjectNotFoundError, ForbiddenError):
             found[identity] = cluster.get(*identity, namespace)
     return found
+
+
+def remove(
+    cluster: Cluster,
+    kind: str,
+    name: str,
+    namespace: str,
+    uid: str | None,
+    *,
+    propagation: str = "Background",
+) -> None:
+    """Delete the object with this uid; that it is gone, even if another has its name by now, is as good."""
+    with contextlib.suppress(ObjectConflictError):
+        cluster.delete(kind, name, namespace, uid=uid, propagation=propagation)
 
 
 def has_controller(obj: Manifest) -> bool:

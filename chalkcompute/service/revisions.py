@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Sequence
 
 from chalkcompute.cluster.protocol import Cluster
-from chalkcompute.errors import ClusterError, ObjectConflictError, ObjectExistsError, ObjectNotFoundError
+from chalkcompute.errors import ClusterError, ObjectExistsError, ObjectNotFoundError
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.record import Record, Revision, outcome_annotations
+from chalkcompute.service import existing
 from chalkcompute.service.scope import World
 from chalkcompute.types import Manifest, Verdict
 
@@ -32,8 +33,7 @@ def write(cluster: Cluster, record: Record, changes: Sequence[str], world: World
         number = obj["metadata"]["labels"].get(labels.REVISION, "")
         if number.isdigit() and int(number) <= record.revision - KEEP:
             meta = obj["metadata"]
-            with contextlib.suppress(ObjectConflictError):  # gone, and another has its name
-                cluster.delete("ConfigMap", meta["name"], record.namespace, uid=meta["uid"])
+            existing.remove(cluster, "ConfigMap", meta["name"], record.namespace, meta["uid"])
 
 
 def _replace_an_earlier_groups(cluster: Cluster, manifest: Manifest, record: Record) -> None:
@@ -43,8 +43,7 @@ def _replace_an_earlier_groups(cluster: Cluster, manifest: Manifest, record: Rec
         found = cluster.get("ConfigMap", name, record.namespace)
         if labels.is_owned_by(found, record.id):
             return
-        with contextlib.suppress(ObjectConflictError):
-            cluster.delete("ConfigMap", name, record.namespace, uid=found["metadata"]["uid"])
+        existing.remove(cluster, "ConfigMap", name, record.namespace, found["metadata"]["uid"])
     with contextlib.suppress(ObjectExistsError):
         cluster.create(manifest)
 

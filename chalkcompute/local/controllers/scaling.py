@@ -26,6 +26,7 @@ __all__ = [
     "proportional_sizes",
     "replicas_of",
     "scale_down_old",
+    "scaled",
     "surely_available",
     "total_replicas",
     "unhealthy_cleanup",
@@ -69,12 +70,13 @@ def is_rolling(deployment: Manifest) -> bool:
 
 def fenceposts(surge: int | str, unavailable: int | str, replicas: int) -> tuple[int, int]:
     """`(maxSurge, maxUnavailable)` as numbers: surge rounds up, unavailable down, never both zero."""
-    up = _scaled(surge, replicas, round_up=True)
-    down = _scaled(unavailable, replicas, round_up=False)
+    up = scaled(surge, replicas, round_up=True)
+    down = scaled(unavailable, replicas, round_up=False)
     return (up, down) if up or down else (0, 1)
 
 
-def _scaled(value: int | str, replicas: int, *, round_up: bool) -> int:
+def scaled(value: int | str, replicas: int, *, round_up: bool) -> int:
+    """A number, or a percentage such as `25%` of `replicas`."""
     if isinstance(value, int):
         return value
     hundredths = int(value.removesuffix("%")) * replicas

@@ -336,6 +336,18 @@ def killed() -> type[BaseException]:
     return Killed
 
 
+@pytest.fixture
+def delete_dies(reconnect: Callable[..., tuple[ChalkClient, FailingCluster]]) -> Callable[[int], None]:
+    """A delete of `web` whose process ends after so many writes."""
+
+    def die(after: int) -> None:
+        dying, _ = reconnect(kill_after=after)
+        with pytest.raises(Killed):
+            dying.delete_scaling_group("web")
+
+    return die
+
+
 GATEWAY_CLASS = {
     "apiVersion": "gateway.networking.k8s.io/v1",
     "kind": "GatewayClass",

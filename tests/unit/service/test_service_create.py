@@ -687,12 +687,10 @@ def test_a_holder_that_never_lets_go(
 
 
 def test_a_group_being_deleted_cannot_be_deployed(
-    client: ChalkClient, reconnect: Reconnect, spec: ScalingGroupSpec, killed: type[BaseException]
+    client: ChalkClient, spec: ScalingGroupSpec, delete_dies: Callable[[int], None]
 ) -> None:
     client.create_scaling_group(spec)
-    dying, _ = reconnect(kill_after=1)
-    with pytest.raises(killed):
-        dying.delete_scaling_group("web")
+    delete_dies(1)
     with pytest.raises(ConflictError, match="being deleted"):
         client.create_scaling_group(spec)
     client.delete_scaling_group("web")

@@ -211,12 +211,10 @@ def test_a_list_that_a_delete_overtakes_has_it_no_more(
 
 
 def test_a_group_that_is_being_deleted_is_listed_once(
-    client: ChalkClient, reconnect: Reconnect, spec: ScalingGroupSpec, killed: type[BaseException]
+    client: ChalkClient, spec: ScalingGroupSpec, delete_dies: Callable[[int], None]
 ) -> None:
     client.create_scaling_group(spec)
-    dying, _ = reconnect(kill_after=2)
-    with pytest.raises(killed):
-        dying.delete_scaling_group("web")
+    delete_dies(2)
     found = client.list_scaling_groups(include_deleted=True).scaling_groups
     assert [info.status for info in found] == [Status.DELETING]
 
@@ -239,17 +237,14 @@ def collect_later(cluster: ApiCluster, monkeypatch: pytest.MonkeyPatch) -> Calla
 def test_a_create_waits_for_the_collector(
     client: ChalkClient,
     cluster: ApiCluster,
-    reconnect: Reconnect,
     spec: ScalingGroupSpec,
     world: World,
     clock: Clock,
-    killed: type[BaseException],
+    delete_dies: Callable[[int], None],
     collect_later: Callable[[], None],
 ) -> None:
     client.create_scaling_group(spec)
-    dying, _ = reconnect(kill_after=4)
-    with pytest.raises(killed):
-        dying.delete_scaling_group("web")
+    delete_dies(4)
     assert "Deployment/web" in left(cluster)
     assert "ConfigMap/chalk-sg-web" not in left(cluster)
 
@@ -264,15 +259,12 @@ def test_a_create_waits_for_the_collector(
 def test_a_revision_of_an_earlier_group_that_is_not_collected_yet_is_not_taken_for_ours(
     client: ChalkClient,
     cluster: ApiCluster,
-    reconnect: Reconnect,
     spec: ScalingGroupSpec,
-    killed: type[BaseException],
+    delete_dies: Callable[[int], None],
     collect_later: Callable[[], None],
 ) -> None:
     client.create_scaling_group(spec)
-    dying, _ = reconnect(kill_after=4)
-    with pytest.raises(killed):
-        dying.delete_scaling_group("web")
+    delete_dies(4)
     for kind in ("Deployment", "Service"):  # the collector has come as far as these
         cluster.api.delete(kind, "web", "default", grace_seconds=0)
     made = client.create_scaling_group(replace(spec, image="nginx:2")).info
