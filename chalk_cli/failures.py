@@ -39,7 +39,7 @@ def report(error: Exception, context: CliContext) -> int:
             click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
         error = _UnexpectedError(error)
     if context.json:
-        click.echo(json.dumps({"schema": 1, "error": _as_json(error, context)}, ensure_ascii=False), err=True)
+        click.echo(json.dumps({"schema": 1, "error": _as_json(error)}, ensure_ascii=False), err=True)
     elif isinstance(error, click.UsageError):
         error.show()
     else:
@@ -92,7 +92,7 @@ def _hint(error: Exception) -> str | None:
     return with_flags(hint) if hint is not None and isinstance(error, SpecError) else hint
 
 
-def _as_json(error: Exception, context: CliContext) -> dict[str, Any]:
+def _as_json(error: Exception) -> dict[str, Any]:
     message, kind = _message(error), type(error).__name__
     ours = {"_UnexpectedError": "InternalError", "_InterruptedError": message.capitalize()}
     out: dict[str, Any] = {
