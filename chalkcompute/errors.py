@@ -20,6 +20,11 @@
     │       └── ServerBusyError                       429, 503, 504: try again
     ├── DeployFailedError                   exit  6   a verdict says that the group cannot get there by itself
     ├── WaitTimeoutError (also TimeoutError) exit 7   not ready in time; carries the verdict so far
+    ├── ImageError                          exit  1   an image cannot be had, built or pushed
+    │   ├── ImageBuildError                 exit  1   a step failed, or nothing here can run it
+    │   └── RegistryError                   exit  1   a registry cannot be reached, refuses us, or lies
+    │       ├── RegistryAuthError           exit  1   401, 403: no credential, or not a good enough one
+    │       └── ImageNotFoundError          exit  1   404: no such repository, tag, digest or blob
     └── LocalClusterError                   exit  5   the embedded cluster: port taken, folder read-only
 
 Exit codes are the contract of the command line (`docs/reference/errors.md`).
@@ -44,6 +49,9 @@ __all__ = [
     "ConnectionConfigError",
     "DeployFailedError",
     "ForbiddenError",
+    "ImageBuildError",
+    "ImageError",
+    "ImageNotFoundError",
     "InvalidObjectError",
     "LocalClusterError",
     "NotFoundError",
@@ -51,6 +59,8 @@ __all__ = [
     "ObjectConflictError",
     "ObjectExistsError",
     "ObjectNotFoundError",
+    "RegistryAuthError",
+    "RegistryError",
     "ServerBusyError",
     "SpecError",
     "UnauthorizedError",
@@ -272,6 +282,38 @@ class WaitTimeoutError(ChalkError, TimeoutError):
         super().__init__(message, hint=hint)
         self.verdict = verdict
         self.info = info
+
+
+class ImageError(ChalkError):
+    """An image cannot be had, built or pushed; the message names it."""
+
+
+class ImageBuildError(ImageError):
+    """A step of an image failed, or nothing on this machine can run it; the message names the step."""
+
+
+class RegistryError(ImageError):
+    """A registry cannot be reached, refuses us, or answers with something that is not what its digest says.
+
+    Attributes:
+        status: HTTP status code, None when there was no answer.
+        code: Error code of the OCI Distribution Specification (`MANIFEST_UNKNOWN`), "" where none was given.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, code: str = "", hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.code = code
+
+
+class RegistryAuthError(RegistryError):
+    """401 or 403: the registry wants a credential, or a better one."""
+
+
+class ImageNotFoundError(RegistryError):
+    """404: the registry has no such repository, tag, digest or blob."""
 
 
 class LocalClusterError(ChalkError):

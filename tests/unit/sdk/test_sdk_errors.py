@@ -45,6 +45,7 @@ VALUES: dict[str, Any] = {
     "namespace": "default",
     "status": 403,
     "reason": "Forbidden",
+    "code": "DENIED",
     "details": {"kind": "pods", "causes": [{"field": "x"}]},
     "verdict": VERDICT,
     "info": INFO,
