@@ -3,7 +3,8 @@
     api         serves and stores objects              implements `Api`
     controllers reconcile objects                      use `Api`
     kubelet     turns Pods into replicas               uses `Api` and `Runtime`
-    runtime     starts and stops replica processes     implements `Runtime`
+    runtime     starts and stops replica processes     implements `Runtime`, uses `Images`
+    images      keeps and fetches container images     implements `Images`
     gateway     turns HTTPRoutes into an Envoy set-up  uses `Api`
 
 Everything runs in one asyncio loop of one process. `Api` calls are synchronous and quick (an
@@ -21,9 +22,12 @@ from typing import Any, Protocol, TypeAlias
 __all__ = [
     "Api",
     "Change",
+    "ImageLayer",
     "ImagePullError",
+    "Images",
     "Manifest",
     "Mount",
+    "PulledImage",
     "Replica",
     "ReplicaExit",
     "ReplicaSpec",
@@ -161,6 +165,56 @@ class ImagePullError(Exception):
     def __init__(self, message: str, *, reason: str = "ErrImagePull") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLayer:
+    """One layer of a pulled image.
+
+    Attributes:
+        digest: Digest of the blob as it is stored, compressed or not (`sha256:...`).
+        diff_id: Digest of the uncompressed tar archive, from the image's config.
+        media_type: Says how the blob is compressed.
+        path: The blob's file, verified; do not change or remove it.
+    """
+
+    digest: str
+    diff_id: str
+    media_type: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PulledImage:
+    """An image whose every part is on this machine.
+
+    Attributes:
+        id: Digest of the image's config.
+        reference: The full reference that was pulled.
+        config: The whole OCI image config: `config`, `rootfs`, `architecture` and so on.
+        layers: Lowest first.
+        warning: What whoever runs it should know (the host base stands in), or None.
+        host_base: Version of this machine's Python that is the lowest layer, or None.
+    """
+
+    id: str
+    reference: str
+    config: Mapping[str, Any]
+    layers: tuple[ImageLayer, ...]
+    warning: str | None = None
+    host_base: str | None = None
+
+
+class Images(Protocol):
+    """Fetches images, and keeps them."""
+
+    async def pull(self, image: str, *, policy: str = "IfNotPresent") -> PulledImage:
+        """Have an image ready; `policy` is the container's `imagePullPolicy`.
+
+        Raises:
+            ImagePullError: It cannot be had; worded as containerd and the kubelet do.
+        """
+        ...
 
 
 class StartError(Exception):
