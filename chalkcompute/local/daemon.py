@@ -206,7 +206,7 @@ async def _run_node(api: Api, runtime: Runtime, folder: StateFolder, logs: LogSt
     """The control plane's controllers, and this machine as its node."""
     node = this_machine()
     async with asyncio.TaskGroup() as group:
-        group.create_task(run_controllers(api, node=node, clock=utc_now))
+        group.create_task(run_controllers(api, node=node, clock=utc_now, volumes_dir=folder.volumes))
         group.create_task(
             run_kubelet(
                 api,
@@ -214,6 +214,7 @@ async def _run_node(api: Api, runtime: Runtime, folder: StateFolder, logs: LogSt
                 node_name=node.name,
                 logs_dir=folder.pod_logs,
                 pods_dir=folder.pods,
+                volumes_dir=folder.volumes,
                 logs=logs,
             )
         )

@@ -8,6 +8,7 @@ ports.json         ports in use, kept across restarts so that URLs stay
 logs/              daemon.log, envoy.log, pods/
 run/               locks, daemon.json (who runs, and where), the gateway's files
 runtime/           images and replicas
+volumes/           what claims hold, by namespace and name
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ __all__ = [
     "StateFolder",
     "identify",
     "read_json",
+    "remove_tree",
     "write_atomically",
 ]
 
 _OWNED = (
     "store.db", "store.db-wal", "store.db-shm", "store.db-journal",
-    "ca", "kubeconfig", "ports.json", "logs", "run", "pods", "runtime", "chalk-local.json",
+    "ca", "kubeconfig", "ports.json", "logs", "run", "pods", "runtime", "volumes", "chalk-local.json",
 )  # fmt: skip
 _PROC = Path("/proc")
 
@@ -188,6 +190,10 @@ class StateFolder:
         return self.path / "runtime"
 
     @property
+    def volumes(self) -> Path:
+        return self.path / "volumes"
+
+    @property
     def marker(self) -> Path:
         return self.path / "chalk-local.json"
 
@@ -204,7 +210,7 @@ class StateFolder:
             self.path.chmod(stat.S_IMODE(self.path.stat().st_mode) & 0o700)
             if not os.access(self.path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self.path))
-            for folder in (self.ca, self.logs, self.run, self.pods, self.runtime):
+            for folder in (self.ca, self.logs, self.run, self.pods, self.runtime, self.volumes):
                 folder.mkdir(mode=0o700, exist_ok=True)
             # A full disk is found here, and named; another `up` may be doing the same just now.
             write_atomically(self.run / "probe", b"\0" * 65536)
@@ -322,7 +328,7 @@ class StateFolder:
             for name in _OWNED:
                 path = self.path / name
                 if path.is_dir() and not path.is_symlink():
-                    _remove_tree(path)
+                    remove_tree(path)
                 else:
                     path.unlink(missing_ok=True)
             left = tuple(sorted(self.path.iterdir()))
@@ -342,13 +348,18 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _remove_tree(top: Path) -> None:
+def remove_tree(top: Path) -> None:
+    """Remove a folder and all in it, also what is in folders that are closed to their owner."""
     # Image layers hold read-only folders and overlayfs makes `work/work` with mode 0: both must be
     # opened before what is in them can go.
+    _open(top)
     for folder, names, _ in os.walk(top):
         for name in names:
-            path = Path(folder, name)
-            mode = path.lstat().st_mode
-            if stat.S_ISDIR(mode) and mode & stat.S_IRWXU != stat.S_IRWXU:
-                path.chmod(stat.S_IMODE(mode) | stat.S_IRWXU)
+            _open(Path(folder, name))
     shutil.rmtree(top)
+
+
+def _open(path: Path) -> None:
+    mode = path.lstat().st_mode
+    if stat.S_ISDIR(mode) and mode & stat.S_IRWXU != stat.S_IRWXU:
+        path.chmod(stat.S_IMODE(mode) | stat.S_IRWXU)

@@ -4,6 +4,7 @@
     replicaset                                        ReplicaSets make Pods
     scheduler, scheduling                             Pods get the Node
     node                                              this machine as a Node
+    claims                                            PersistentVolumeClaims get folders
     endpointslice                                     Services get addresses
     garbage, namespace                                what goes, and what goes with it
     events                                            what happened, for people
@@ -14,7 +15,9 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
+from chalkcompute.local.controllers.claims import ClaimController
 from chalkcompute.local.controllers.controller import Clock, Controller, run_controller
 from chalkcompute.local.controllers.deployment import DeploymentController
 from chalkcompute.local.controllers.endpointslice import EndpointSliceController
@@ -34,7 +37,7 @@ from chalkcompute.local.ports import Api
 __all__ = ["EventRecorder", "NodeFacts", "run_controllers", "this_machine", "withdraw_readiness"]
 
 
-async def run_controllers(api: Api, *, node: NodeFacts, clock: Clock) -> None:
+async def run_controllers(api: Api, *, node: NodeFacts, clock: Clock, volumes_dir: Path) -> None:
     """Register the Node and run every controller until cancelled.
 
     A reconcile that raises is logged and tried again with back-off; none ends this.
@@ -43,6 +46,7 @@ async def run_controllers(api: Api, *, node: NodeFacts, clock: Clock) -> None:
         api: The API server from the inside.
         node: What to say of this machine.
         clock: The time, in UTC.
+        volumes_dir: Where the folders of claims are, absolute.
     """
     nodes = NodeController(api, node, clock)
     nodes.register()
@@ -53,6 +57,7 @@ async def run_controllers(api: Api, *, node: NodeFacts, clock: Clock) -> None:
         DeploymentController(api, EventRecorder(api, "deployment-controller", clock=clock), clock),
         ReplicaSetController(api, EventRecorder(api, "replicaset-controller", clock=clock), clock),
         Scheduler(api, EventRecorder(api, "default-scheduler", node.name, clock=clock), clock),
+        ClaimController(api, EventRecorder(api, "chalk.ai/local-path", node.name, clock=clock), volumes_dir),
         EndpointSliceController(api, clock),
         EventPruner(api, clock),
     )

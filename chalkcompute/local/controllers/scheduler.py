@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chalkcompute.local.controllers.actions import Update, perform
+from chalkcompute.local.controllers.claims import claims_of
 from chalkcompute.local.controllers.controller import Clock, find
 from chalkcompute.local.controllers.events import EventRecorder
 from chalkcompute.local.controllers.objects import (
@@ -65,7 +66,7 @@ class Scheduler:
     """
 
     name = "scheduler"
-    kinds = ("Pod", "Node")
+    kinds = ("Pod", "Node", "PersistentVolumeClaim")
 
     def __init__(self, api: Api, recorder: EventRecorder, clock: Clock) -> None:
         self._api = api
@@ -75,7 +76,7 @@ class Scheduler:
         self._waiting: dict[Key, Manifest] = {}
 
     def keys(self, change: Change) -> Iterator[Key]:
-        """A waiting Pod itself; every waiting Pod when room may have come free."""
+        """A waiting Pod itself; every waiting Pod when room may have come free, or a volume."""
         if change.kind == "Pod" and not self._note(change):
             return
         if change.kind == "Pod" and key_of(change.obj) in self._waiting:
@@ -102,7 +103,7 @@ class Scheduler:
         if pod is None or not is_waiting(pod):
             return None
         bound = [other for known, other in self._bound.items() if known != key]
-        outcome = place(pod, self._api.list("Node"), bound)
+        outcome = place(pod, self._api.list("Node"), bound, self._claims(pod))
         updated = with_scheduled_condition(pod, outcome, format_time(self._clock()))
         news = updated is not pod
         if news:
@@ -112,6 +113,11 @@ class Scheduler:
         elif news:
             self._recorder.scheduling(pod, "Warning", "FailedScheduling", "Scheduling", outcome.message)
         return None
+
+    def _claims(self, pod: Manifest) -> dict[str, Manifest]:
+        namespace = pod["metadata"]["namespace"]
+        found = (find(self._api, "PersistentVolumeClaim", (namespace, name)) for name in claims_of(pod))
+        return {claim["metadata"]["name"]: claim for claim in found if claim is not None}
 
     def _bind(self, pod: Manifest, node: str) -> None:
         bound = {**pod, "spec": {**pod["spec"], "nodeName": node}}

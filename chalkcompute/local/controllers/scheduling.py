@@ -10,9 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from chalkcompute.local.apimachinery.quantity import parse_quantity
+from chalkcompute.local.controllers.claims import claims_of
+from chalkcompute.local.controllers.objects import is_deleting
 from chalkcompute.local.controllers.pods import is_finished
 from chalkcompute.local.ports import Manifest
 
@@ -21,6 +24,11 @@ __all__ = ["Placed", "Refused", "place", "requests_of"]
 AFFINITY = "node(s) didn't match Pod's node affinity/selector"
 TAINTED = "node(s) had untolerated taint(s)"
 CORDONED = "node(s) were unschedulable"
+UNBOUND = "pod has unbound immediate PersistentVolumeClaims"
+ONE_POD = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+_NO_VICTIMS = "No preemption victims found for incoming pod."
+_NOT_HELPFUL = "Preemption is not helpful for scheduling."
+_NO_CLAIMS: Mapping[str, Manifest] = MappingProxyType({})
 _UNSCHEDULABLE_TAINT = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 
 
@@ -46,43 +54,64 @@ class _Misfit:
     preemptible: bool = False
 
 
-def place(pod: Manifest, nodes: Sequence[Manifest], bound: Iterable[Manifest]) -> Placed | Refused:
+def place(
+    pod: Manifest,
+    nodes: Sequence[Manifest],
+    bound: Iterable[Manifest],
+    claims: Mapping[str, Manifest] = _NO_CLAIMS,
+) -> Placed | Refused:
     """Find a node: the first that fits.
 
     Args:
         pod: A Pod without a node.
         nodes: Every Node.
         bound: Pods that have a node; finished ones take nothing.
+        claims: PersistentVolumeClaims of the Pod's namespace, by name.
     """
     if not nodes:
         return Refused("no nodes available to schedule pods")
+    if (missing := _unready_claim(pod, claims)) is not None:
+        return Refused(_refusal(len(nodes), missing, Counter({_NOT_HELPFUL: len(nodes)})))
     running = [other for other in bound if not is_finished(other)]
     misfits = []
     for node in nodes:
         name = node["metadata"]["name"]
-        misfit = _misfit(pod, node, [p for p in running if p["spec"].get("nodeName") == name])
+        misfit = _misfit(pod, node, [p for p in running if p["spec"].get("nodeName") == name], claims)
         if misfit is None:
             return Placed(name)
         misfits.append(misfit)
     return Refused(_fit_error(misfits))
 
 
+def _unready_claim(pod: Manifest, claims: Mapping[str, Manifest]) -> str | None:
+    """The first claim that cannot be mounted: the plugin VolumeBinding, before any node is looked at."""
+    for name in claims_of(pod):
+        claim = claims.get(name)
+        if claim is None:
+            return f'persistentvolumeclaim "{name}" not found'
+        if is_deleting(claim):
+            return f'persistentvolumeclaim "{name}" is being deleted'
+        if (claim.get("status") or {}).get("phase") != "Bound":
+            return UNBOUND
+    return None
+
+
 def _fit_error(misfits: Sequence[_Misfit]) -> str:
-    total = len(misfits)
     reasons = Counter(reason for misfit in misfits for reason in misfit.reasons)
     why = ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))
-    preemption = Counter(
-        "No preemption victims found for incoming pod."
-        if misfit.preemptible
-        else "Preemption is not helpful for scheduling."
-        for misfit in misfits
-    )
+    preemption = Counter(_NO_VICTIMS if misfit.preemptible else _NOT_HELPFUL for misfit in misfits)
+    return _refusal(len(misfits), why, preemption)
+
+
+def _refusal(total: int, why: str, preemption: Mapping[str, int]) -> str:
     what = ", ".join(sorted(f"{count} {text}" for text, count in preemption.items()))
     head = f"0/{total} nodes are available:"
     return f"{head} {why}. no new claims to deallocate, preemption: {head} {what}"
 
 
-def _misfit(pod: Manifest, node: Manifest, others: Sequence[Manifest]) -> _Misfit | None:
+def _misfit(
+    pod: Manifest, node: Manifest, others: Sequence[Manifest], claims: Mapping[str, Manifest]
+) -> _Misfit | None:
     """The first filter that says no, in the scheduler's order."""
     tolerations = pod["spec"].get("tolerations") or ()
     if node["spec"].get("unschedulable") and not _tolerated(_UNSCHEDULABLE_TAINT, tolerations):
@@ -92,6 +121,11 @@ def _misfit(pod: Manifest, node: Manifest, others: Sequence[Manifest]) -> _Misfi
         return _Misfit((TAINTED,))
     if not _matches(pod, node):
         return _Misfit((AFFINITY,))
+    namespace = pod["metadata"].get("namespace")
+    taken = {n for p in others if p["metadata"].get("namespace") == namespace for n in claims_of(p)}
+    for name in taken.intersection(claims_of(pod)):
+        if "ReadWriteOncePod" in claims[name]["spec"].get("accessModes", ()):
+            return _Misfit((ONE_POD,), preemptible=True)
     return _resources_misfit(pod, node, others)
 
 

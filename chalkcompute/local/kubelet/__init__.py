@@ -31,6 +31,7 @@ async def run_kubelet(
     node_name: str,
     logs_dir: Path,
     pods_dir: Path | None = None,
+    volumes_dir: Path | None = None,
     logs: LogStore | None = None,
     host_ip: str = "127.0.0.1",
     back_off: BackOffSettings | None = None,
@@ -44,6 +45,7 @@ async def run_kubelet(
         node_name: Pods with this `spec.nodeName` are ours.
         logs_dir: Folder for logs.
         pods_dir: Folder for volumes; `pods` beside the logs by default.
+        volumes_dir: Folder for what claims hold; `volumes` beside the logs by default.
         logs: The log files, when the API server reads them, too; made from `logs_dir` by default.
         host_ip: The node's address.
         back_off: Delays of restarts and pulls; the kubelet's own by default.
@@ -54,7 +56,9 @@ async def run_kubelet(
         runtime=runtime,
         events=EventRecorder(api, "kubelet", node_name, clock=now),
         logs=logs or LogStore(logs_dir),
-        volumes=VolumeFolders(pods_dir or logs_dir.parent / "pods"),
+        volumes=VolumeFolders(
+            pods_dir or logs_dir.parent / "pods", claims=volumes_dir or logs_dir.parent / "volumes"
+        ),
         back_off=back_off or BackOffSettings(),
         host_ip=host_ip,
         now=now,

@@ -1,10 +1,12 @@
-"""Volumes: ConfigMaps, Secrets, projected volumes, the downward API and emptyDir, as folders of this node.
+"""Volumes as folders of this node: ConfigMaps, Secrets, projected ones, the downward API, emptyDir, claims.
 
-Source: `pkg/volume/{configmap,secret,projected,downwardapi,emptydir}`.
+Source: `pkg/volume/{configmap,secret,projected,downwardapi,emptydir}`, `pkg/kubelet/volumemanager` (claims),
+`pkg/kubelet/kubelet_pods.go` makeMounts and `pkg/volume/util/subpath`.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +24,7 @@ from chalkcompute.local.ports import Manifest, Mount
 __all__ = ["VolumeError", "VolumeFolders"]
 
 _DEFAULT_MODE = 0o644
-_SUPPORTED = "configMap, secret, projected, downwardAPI and emptyDir"
+_SUPPORTED = "configMap, secret, projected, downwardAPI, emptyDir and persistentVolumeClaim"
 
 
 class VolumeError(Exception):
@@ -30,10 +32,16 @@ class VolumeError(Exception):
 
 
 class VolumeFolders:
-    """Makes the volumes of Pods below one folder, and removes them with the Pod."""
+    """Makes the volumes of Pods below one folder, and removes them with the Pod.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Where the volumes of Pods are.
+        claims: Where the folders of claims are, `<namespace>/<name>`; they outlive Pods.
+    """
+
+    def __init__(self, folder: Path, *, claims: Path) -> None:
         self._folder = folder
+        self._claims = claims
 
     def set_up(self, pod: Manifest, facts: PodFacts, lookup: Lookup) -> None:
         """Make every volume of a Pod.
@@ -42,10 +50,13 @@ class VolumeFolders:
             VolumeError: One of them cannot be had now.
         """
         for volume in pod["spec"].get("volumes") or ():
-            folder = self._volume(pod, volume["name"])
+            folder = self._volume(pod, volume)
             if "emptyDir" in volume:
                 folder.mkdir(parents=True, exist_ok=True)
                 folder.chmod(0o777)
+                continue
+            if "persistentVolumeClaim" in volume:
+                self._check_claim(pod, volume, lookup)
                 continue
             try:
                 files = _files(pod, volume, facts, lookup)
@@ -58,17 +69,20 @@ class VolumeFolders:
     def mounts(
         self, pod: Manifest, container: Mapping[str, Any], expand: Callable[[str], str]
     ) -> tuple[Mount, ...]:
-        """The mounts of a container."""
+        """The mounts of a container.
+
+        Raises:
+            ContainerConfigError: A `subPath` that cannot be had.
+        """
         volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes") or ()}
         mounts = []
         for mount in container.get("volumeMounts") or ():
-            source = self._volume(pod, mount["name"])
+            volume = volumes[mount["name"]]
+            source = self._volume(pod, volume)
             sub_path = expand(mount.get("subPathExpr") or "") or mount.get("subPath") or ""
             if sub_path:
-                source = source / sub_path
-                if not source.exists():
-                    source.mkdir(parents=True)
-            writable = "emptyDir" in volumes[mount["name"]] and not mount.get("readOnly")
+                source = _inside(source, sub_path, mount["name"], container["name"])
+            writable = _is_writable(volume) and not mount.get("readOnly")
             mounts.append(Mount(source, mount["mountPath"], read_only=not writable))
         return tuple(mounts)
 
@@ -95,8 +109,77 @@ class VolumeFolders:
     def _pod(self, pod: Manifest) -> Path:
         return self._folder / str(pod["metadata"]["uid"])
 
-    def _volume(self, pod: Manifest, name: str) -> Path:
-        return self._pod(pod) / "volumes" / name
+    def _volume(self, pod: Manifest, volume: Mapping[str, Any]) -> Path:
+        if (source := volume.get("persistentVolumeClaim")) is not None:
+            # By its name, not by the annotation that says where it is: anybody may write that.
+            return self._claims / str(pod["metadata"]["namespace"]) / str(source["claimName"])
+        return self._pod(pod) / "volumes" / str(volume["name"])
+
+    def _check_claim(self, pod: Manifest, volume: Mapping[str, Any], lookup: Lookup) -> None:
+        name = volume["persistentVolumeClaim"]["claimName"]
+        full = f"{pod['metadata']['namespace']}/{name}"
+        claim = lookup("PersistentVolumeClaim", name)
+        if claim is None:
+            raise _not_mounted(
+                volume,
+                full,
+                f'failed to fetch PVC from API server: persistentvolumeclaims "{name}" not found',
+            )
+        if claim["metadata"].get("deletionTimestamp"):
+            raise _not_mounted(volume, full, "PVC is being deleted")
+        phase = (claim.get("status") or {}).get("phase") or "Pending"
+        volume_name = claim["spec"].get("volumeName") or ""
+        if phase != "Bound" or not volume_name:
+            why = f'PVC {full} has non-bound phase ("{phase}") or empty pvc.Spec.VolumeName ("{volume_name}")'
+            raise _not_mounted(volume, full, why)
+        folder = self._volume(pod, volume)
+        if not folder.is_dir():
+            raise VolumeError(
+                f'MountVolume.NewMounter initialization failed for volume "{volume_name}" : '
+                f'path "{folder}" does not exist'
+            )
+
+
+def _not_mounted(volume: Mapping[str, Any], claim: str, why: str) -> VolumeError:
+    name = volume["name"]
+    return VolumeError(
+        f"Unable to attach or mount volumes: unmounted volumes=[{name}], unattached volumes=[], failed to "
+        f"process volumes=[{name}]: error processing PVC {claim}: {why}"
+    )
+
+
+def _is_writable(volume: Mapping[str, Any]) -> bool:
+    """What comes from objects is read-only, whatever a mount says."""
+    if (claim := volume.get("persistentVolumeClaim")) is not None:
+        return not claim.get("readOnly")
+    return "emptyDir" in volume
+
+
+def _inside(volume: Path, sub_path: str, mount: str, container: str) -> Path:
+    """A file or folder inside a volume, free of links; a folder is made where there is nothing.
+
+    Links are followed as long as they stay inside: what a container has put there must not lead to the host's
+    files. The messages tell nothing of those, as the kubelet's do not.
+    """
+    about = f'for volumeMount "{mount}" of container "{container}"'
+    if sub_path.startswith("/"):
+        raise ContainerConfigError(f"error SubPath `{sub_path}` must not be an absolute path")
+    if ".." in sub_path.split("/"):
+        raise ContainerConfigError(f"unable to provision SubPath `{sub_path}`: must not contain '..'")
+    top = Path(os.path.realpath(volume))
+    found = Path(os.path.realpath(top / sub_path))
+    if not found.is_relative_to(top):
+        raise ContainerConfigError(f"failed to prepare subPath {about}")
+    if found.exists():
+        return found
+    try:
+        for folder in (*reversed(found.parents), found):
+            if folder.is_relative_to(top) and not folder.exists():
+                folder.mkdir()
+                folder.chmod(top.stat().st_mode & 0o777)
+    except OSError:
+        raise ContainerConfigError(f"failed to create subPath directory {about}") from None
+    return found
 
 
 def _files(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,9 +56,9 @@ Scenario = Callable[[Api], Coroutine[Any, Any, None]]
 def play(api: Api, clock: Callable[[], datetime], scenario: Scenario) -> None:
     """Run a scenario beside the controllers and the kubelet."""
 
-    async def run() -> None:
+    async def run(volumes: Path) -> None:
         tasks = [
-            asyncio.create_task(run_controllers(api, node=FACTS, clock=clock)),
+            asyncio.create_task(run_controllers(api, node=FACTS, clock=clock, volumes_dir=volumes)),
             asyncio.create_task(QuickKubelet(api).run()),
         ]
         played = asyncio.create_task(scenario(api))
@@ -71,7 +73,8 @@ def play(api: Api, clock: Callable[[], datetime], scenario: Scenario) -> None:
                 task.cancel()
             await asyncio.gather(played, *tasks, return_exceptions=True)
 
-    asyncio.run(run())
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(run(Path(folder)))
 
 
 async def eventually(condition: Callable[[], object]) -> None:

@@ -338,9 +338,9 @@ def test_volumes(cluster: RunCluster) -> None:
 
 def test_a_volume_that_is_not_supported(cluster: RunCluster) -> None:
     async def scenario(made: Cluster) -> None:
-        made.run_pod(pod={"volumes": [{"name": "disk", "persistentVolumeClaim": {"claimName": "c"}}]})
+        made.run_pod(pod={"volumes": [{"name": "disk", "hostPath": {"path": "/etc"}}]})
         (message,) = await made.until(lambda: made.events("FailedMount"))
-        assert "persistentVolumeClaim volumes are not supported by the local cluster yet" in message
+        assert "hostPath volumes are not supported by the local cluster yet" in message
 
     cluster(scenario)
 

@@ -58,7 +58,7 @@ def _claim(obj: Manifest, now: datetime) -> Sequence[str | int]:
         "Terminating" if "deletionTimestamp" in obj["metadata"] else status.get("phase", ""),
         spec.get("volumeName", ""),
         (status.get("capacity") or {}).get("storage", ""),
-        ",".join(_ACCESS_MODES.get(mode, mode) for mode in modes),
+        ",".join(short for mode, short in _ACCESS_MODES.items() if mode in modes),
         spec.get("storageClassName", ""),
         spec.get("volumeAttributesClassName") or "<unset>",
         age(obj, now),

@@ -23,7 +23,7 @@ def check_claim(obj: dict[str, Any], problems: Problems) -> None:
             problems.unsupported(f"spec.accessModes[{index}]", mode, _MODES)
     if "ReadWriteOncePod" in modes and len(modes) > 1:
         problems.forbidden("spec.accessModes", "may not use ReadWriteOncePod with other access modes")
-    size = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    size = _size(obj)
     if size is None:
         problems.required("spec.resources[storage]")
     elif parse_quantity(size) <= 0:
@@ -33,10 +33,14 @@ def check_claim(obj: dict[str, Any], problems: Problems) -> None:
 
 
 def check_claim_change(new: dict[str, Any], old: dict[str, Any], problems: Problems) -> None:
-    """A claim may only grow."""
+    """A claim may only grow, once it is bound."""
+    is_bound = (old.get("status") or {}).get("phase") == "Bound"
+    capacity = ((old.get("status") or {}).get("capacity") or {}).get("storage")
+    size, size_before = _size(new), _size(old)
     spec, before = dict(new.get("spec") or {}), dict(old.get("spec") or {})
     for fields in (spec, before):
-        fields.pop("resources", None)
+        if is_bound:
+            fields.pop("resources", None)
         fields.pop("volumeAttributesClassName", None)
     if not before.get("volumeName"):
         spec.pop("volumeName", None)
@@ -48,3 +52,14 @@ def check_claim_change(new: dict[str, Any], old: dict[str, Any], problems: Probl
                 "volumeAttributesClassName for bound claims"
             ),
         )
+    elif size and size_before and parse_quantity(size) < parse_quantity(size_before):
+        # A growth that has not happened yet may be taken back.
+        if capacity and parse_quantity(size) > parse_quantity(capacity):
+            return
+        problems.forbidden("spec.resources.requests.storage", "field can not be less than status.capacity")
+
+
+def _size(claim: dict[str, Any]) -> str | None:
+    """The size asked for."""
+    requests = ((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}
+    return requests.get("storage")
