@@ -12,9 +12,9 @@ import click
 from chalk_cli.text import printable, with_flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from chalkcompute import ScalingGroupSpec
+    from chalkcompute import Content, ScalingGroupSpec, Secret
     from chalkcompute.types import (
         DeleteResult,
         DeployResult,
@@ -42,10 +42,14 @@ class Client(Protocol):
     def get_scaling_group(self, name: str | None = None, *, id: str | None = None) -> ScalingGroupInfo:  # noqa: A002
         """One group."""
 
+    def read_secrets(self, secrets: Sequence[Secret], *, names_only: bool = False) -> Content:
+        """The values of secrets as they are now."""
+
     def create_scaling_group(
         self,
         spec: ScalingGroupSpec,
         *,
+        content: Content | None = None,
         update: bool = True,
         dry_run: bool = False,
         on_progress: OnProgress | None = None,
@@ -72,7 +76,9 @@ class Client(Protocol):
     ) -> DeleteResult:
         """Delete, and wait until nothing is left."""
 
-    def render_manifests(self, spec: ScalingGroupSpec) -> tuple[Manifest, ...]:
+    def render_manifests(
+        self, spec: ScalingGroupSpec, *, content: Content | None = None
+    ) -> tuple[Manifest, ...]:
         """The objects that a create would apply."""
 
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from chalkcompute import ScalingGroupSpec
+    from chalkcompute import ScalingGroupSpec, Secret
 
-__all__ = ["DescribingCommand", "build_spec", "spec_options"]
+__all__ = ["DescribingCommand", "build_secrets", "build_spec", "spec_options"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -88,6 +88,13 @@ _SPEC_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Environment variables from a dotenv file; `--env` wins.  [repeatable]",
     ),
     click.option(
+        "--secret",
+        type=Lines(),
+        multiple=True,
+        metavar="NAME[=FROM]",
+        help="Secret variable NAME with the value of this environment's NAME, or FROM.  [repeatable]",
+    ),
+    click.option(
         "--readiness-path", metavar="PATH", help="HTTP path that answers 2xx or 3xx when a replica can serve."
     ),
     click.option(
@@ -150,6 +157,21 @@ def build_spec(ctx: click.Context, flags: dict[str, Any]) -> ScalingGroupSpec:
         entrypoint=_entrypoint(flags["entrypoint"], ctx.meta.get("chalk.command")),
         readiness_probe=ReadinessProbe.http(path) if path is not None else None,
     )
+
+
+def build_secrets(flags: dict[str, Any]) -> tuple[Secret, ...]:
+    """The secrets that the flags name; no value is looked at.
+
+    Raises:
+        chalkcompute.errors.SpecError: If a name cannot be.
+    """
+    from chalkcompute import Secret
+
+    found: list[Secret] = []
+    for text in flags["secret"]:
+        name, equals, source = text.partition("=")
+        found.append(Secret.from_env(source if equals else name, alias=name))
+    return tuple(found)
 
 
 def _replica_range(flags: dict[str, Any]) -> tuple[int, int]:

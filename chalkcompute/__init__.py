@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     )
     from chalkcompute.probes import ReadinessProbe
     from chalkcompute.scaling_group import ScalingGroup
+    from chalkcompute.secret import Secret
     from chalkcompute.spec import ScalingGroupSpec
+    from chalkcompute.spec.content import Content
     from chalkcompute.types import (
         Action,
         Cause,
@@ -65,6 +67,7 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "ConnectionConfigError",
+    "Content",
     "DeleteResult",
     "DeployFailedError",
     "DeployResult",
@@ -87,6 +90,7 @@ __all__ = [
     "ScalingGroup",
     "ScalingGroupInfo",
     "ScalingGroupSpec",
+    "Secret",
     "SpecError",
     "Status",
     "Target",
@@ -98,9 +102,11 @@ __all__ = [
 
 _HOMES = {
     "ChalkClient": "client",
+    "Content": "spec.content",
     "ReadinessProbe": "probes",
     "ScalingGroup": "scaling_group",
     "ScalingGroupSpec": "spec",
+    "Secret": "secret",
     **dict.fromkeys(
         (
             "Action",

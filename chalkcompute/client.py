@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     import httpx
 
     from chalkcompute.cluster.protocol import Cluster
+    from chalkcompute.secret import Secret
     from chalkcompute.service.scope import World
     from chalkcompute.settings import Settings
     from chalkcompute.spec import ScalingGroupSpec
+    from chalkcompute.spec.content import Content
 
 __all__ = ["ChalkClient"]
 
@@ -134,10 +136,28 @@ class ChalkClient:
             self._session.cluster(), self._session.scope(), name or "", world=self._session.world()
         )
 
+    def read_secrets(self, secrets: Sequence[Secret], *, names_only: bool = False) -> Content:
+        """The values of secrets as they are now, for `create_scaling_group`; sends no request.
+
+        Args:
+            secrets: The secrets of one group.
+            names_only: Leave the values out, for `render_manifests`; then none has to be set.
+
+        Raises:
+            SpecError: A variable is not set or empty, or a file cannot be read; the message names it.
+            ConfigError: The `.env` file cannot be read.
+        """
+        from chalkcompute.secret import check_secrets, resolve
+
+        checked = check_secrets(secrets)
+        environ = self._session.environment() if checked and not names_only else {}
+        return resolve(checked, environ, names_only=names_only)
+
     def create_scaling_group(
         self,
         spec: ScalingGroupSpec,
         *,
+        content: Content | None = None,
         update: bool = True,
         dry_run: bool = False,
         expected: ScalingGroupInfo | None = None,
@@ -147,6 +167,7 @@ class ChalkClient:
 
         Args:
             spec: What it should be.
+            content: What goes with it and is never recorded: values of secrets, bytes of files.
             update: False refuses when the name exists already.
             dry_run: Ask the server whether it would accept everything, and change nothing.
             expected: The group as it was read: refuse when it is another, or in another revision, by now.
@@ -159,15 +180,16 @@ class ChalkClient:
             CapabilityError: The cluster lacks what the spec needs.
             InvalidObjectError: The API server refuses an object; nothing was changed.
             DeployFailedError: Quota or policy would refuse the pods; nothing was changed.
-            SpecError: `spec` is no `ScalingGroupSpec`.
+            SpecError: `spec` is no `ScalingGroupSpec`, or names a Secret or volume that is not there.
         """
-        from chalkcompute.service.arguments import require_spec
+        from chalkcompute.service.arguments import require_content, require_spec
         from chalkcompute.service.create import Expected, create_group
 
         return create_group(
             self._session.cluster(),
             self._session.scope(),
             require_spec(spec),
+            content=require_content(content),
             update=update,
             dry_run=dry_run,
             expected=Expected(expected.id, expected.revision) if expected is not None else None,
@@ -260,7 +282,9 @@ class ChalkClient:
             world=self._session.world(),
         )
 
-    def render_manifests(self, spec: ScalingGroupSpec) -> tuple[Manifest, ...]:
+    def render_manifests(
+        self, spec: ScalingGroupSpec, *, content: Content | None = None
+    ) -> tuple[Manifest, ...]:
         """The objects that `create_scaling_group` would apply, without owner references.
 
         Asks the cluster for environment and gateway, unless the settings name both and the domain:
@@ -268,16 +292,18 @@ class ChalkClient:
 
         Args:
             spec: What the group should be.
+            content: What goes with it. Of secrets only the names matter: no value is in the output.
 
         Raises:
             CapabilityError: The cluster that was asked lacks what the spec needs.
             SpecError: `spec` is no `ScalingGroupSpec`, or name and environment are too long together.
         """
-        from chalkcompute.service.arguments import require_spec
+        from chalkcompute.service.arguments import require_content, require_spec
         from chalkcompute.service.offline import render_offline, render_online
 
-        spec, scope = require_spec(spec), self._session.scope()
-        return render_offline(scope, spec) or render_online(self._session.cluster(), scope, spec)
+        spec, content, scope = require_spec(spec), require_content(content), self._session.scope()
+        offline = render_offline(scope, spec, content)
+        return offline or render_online(self._session.cluster(), scope, spec, content)
 
     def call(
         self,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets as _random
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from chalkcompute.client import ChalkClient
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     import httpx
 
     from chalkcompute.probes import ReadinessProbe
+    from chalkcompute.secret import Secret
     from chalkcompute.spec import ScalingGroupSpec
 
 __all__ = ["ScalingGroup"]
@@ -57,8 +56,9 @@ class ScalingGroup:
         memory: Bytes with a unit, `"4Gi"`: request and limit (`resources.*.memory`). None: request 256Mi,
             limit 1Gi.
         gpu: `"type:count"` or `"count"`, 1 to 99; None is none (`resources.*."nvidia.com/gpu"`).
-        env: Environment variables, names to literal texts; None is none (`containers[].env`).
-        secrets: Not supported yet.
+        env: Environment variables, names to literal texts or Secrets of one value (`containers[].env`).
+        secrets: Secret environment variables, read at each `deploy()`; None is none
+            (`containers[].env[].valueFrom.secretKeyRef`).
         volumes: Not supported yet.
         entrypoint: Command instead of the image's own, one item an argument; None keeps that
             (`containers[].command`).
@@ -85,17 +85,17 @@ class ScalingGroup:
         cpu: str | None = None,
         memory: str | None = None,
         gpu: str | None = None,
-        env: Mapping[str, str] | None = None,
-        secrets: object = None,
+        env: Mapping[str, str | Secret] | None = None,
+        secrets: Sequence[Secret] | None = None,
         volumes: object = None,
         entrypoint: Sequence[str] | None = None,
         tags: Mapping[str, str] | None = None,
         readiness_probe: ReadinessProbe | None = None,
         client: ChalkClient | None = None,
     ) -> None:
+        from chalkcompute.secret import gather, references
         from chalkcompute.spec import ScalingGroupSpec
 
-        _not_yet("secrets", secrets)
         _not_yet("volumes", volumes)
         if not isinstance(image, str):
             raise SpecError(
@@ -104,6 +104,7 @@ class ScalingGroup:
                 hint="building an image from a description is not supported yet",
             )
         self._client = _chosen(client)
+        plain, self._secrets = gather(env, secrets)
         self._spec: ScalingGroupSpec | None = ScalingGroupSpec(
             name=name if name is not None else f"sg-{_random.token_hex(4)}",
             image=image,
@@ -116,10 +117,11 @@ class ScalingGroup:
             cpu=cpu,
             memory=memory,
             gpu=gpu,
-            env=env if env is not None else {},
+            env=plain,
             tags=tags if tags is not None else {},
             entrypoint=cast("tuple[str, ...] | None", entrypoint),  # the spec checks it, whatever it is
             readiness_probe=readiness_probe,
+            secrets=references(self._secrets),
         )
         self._name = self._spec.name
         self._info: ScalingGroupInfo | None = None
@@ -164,6 +166,7 @@ class ScalingGroup:
         handle = cls.__new__(cls)
         handle._client = client
         handle._spec = None
+        handle._secrets = ()
         handle._name = info.name
         handle._info = info
         return handle
@@ -219,9 +222,12 @@ class ScalingGroup:
                 revision meanwhile; or it was deleted and its name belongs to another group now.
             NotFoundError: It was deleted through this handle, or is deleted while we wait.
         """
+        from chalkcompute.service.progress import from_now_on
+
         spec, terms = (self._spec, {}) if self._spec is not None else self._recorded()
-        report = _from_now_on(on_progress)
-        result = self._client.create_scaling_group(spec, on_progress=report, **terms)
+        report = from_now_on(on_progress)
+        content = self._client.read_secrets(self._secrets)
+        result = self._client.create_scaling_group(spec, content=content, on_progress=report, **terms)
         self._info = result.info
         return self._wait("running", timeout=timeout, on_progress=report, deployed=result.info)
 
@@ -384,14 +390,6 @@ def _chosen(client: object) -> ChalkClient:
         field="client",
         hint="make one with `ChalkClient(context=…, namespace=…)`, or leave it out",
     )
-
-
-def _from_now_on(on_progress: OnProgress | None) -> OnProgress | None:
-    """The same, with `elapsed` counted from now: a deploy is several calls, each with a clock of its own."""
-    if on_progress is None:
-        return None
-    began = time.monotonic()
-    return lambda step: on_progress(replace(step, elapsed=time.monotonic() - began))
 
 
 def _not_yet(field: str, value: object) -> None:

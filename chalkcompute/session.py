@@ -64,6 +64,12 @@ class Session:
             self._settings = load_settings(**self._arguments)
         return self._settings
 
+    def environment(self) -> dict[str, str]:
+        """The environment that deploys, its `.env` file included; read anew each time, and not kept."""
+        from chalkcompute.settings import deployers_environment
+
+        return deployers_environment(env_file=self._arguments.get("env_file"))
+
     def connection(self) -> Connection:
         """Which API server, and as whom."""
         if self._connection is None:

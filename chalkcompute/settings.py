@@ -40,7 +40,7 @@ from chalkcompute.cluster.kubeconfig import Connection, Context, Kubeconfig, rea
 from chalkcompute.errors import ConfigError, ConnectionConfigError
 from chalkcompute.manifests.placement import Profile
 
-__all__ = ["Settings", "choose_connection", "load_settings"]
+__all__ = ["Settings", "choose_connection", "deployers_environment", "load_settings"]
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _NO_CLUSTER_HINT = (
@@ -121,7 +121,7 @@ def load_settings(
             form `namespace/name`, a port that is none.
     """
     real = os.environ if environ is None else environ
-    values = {**_env_file(env_file or real.get("CHALK_ENV_FILE"), folder or Path()), **real}
+    values = deployers_environment(env_file=env_file, environ=real, folder=folder)
 
     def setting(argument: str | None, variable: str) -> str | None:
         return argument or values.get(variable, "").strip() or None
@@ -152,6 +152,26 @@ def load_settings(
         ca_file=_expand(ca_file, home) if ca_file else None,
         profile=_profile(values),
     )
+
+
+def deployers_environment(
+    *,
+    env_file: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> dict[str, str]:
+    """The environment that deploys, and below it its `.env` file: what `Secret.from_env` reads.
+
+    Args:
+        env_file: File to read instead of `.env` of the working folder, else `CHALK_ENV_FILE`; must exist.
+        environ: Environment; the process's own when None.
+        folder: Working folder; the process's own when None.
+
+    Raises:
+        ConfigError: An env file that cannot be read or has a line that is no variable.
+    """
+    real = os.environ if environ is None else environ
+    return {**_env_file(env_file or real.get("CHALK_ENV_FILE"), folder or Path()), **real}
 
 
 def choose_connection(settings: Settings) -> Connection:

@@ -77,8 +77,12 @@ class Cluster(Protocol):
         *,
         labels: str | None = None,
         fields: str | None = None,
+        metadata_only: bool = False,
     ) -> list[Manifest]:
-        """LIST by label and field selector, following `continue` in pages of 500."""
+        """LIST by label and field selector, following `continue` in pages of 500.
+
+        With `metadata_only` nothing but `metadata` travels (`PartialObjectMetadataList`).
+        """
         ...
 
     def create(self, obj: Manifest, *, dry_run: bool = False) -> Manifest:

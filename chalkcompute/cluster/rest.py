@@ -19,6 +19,7 @@ __all__ = ["RestCluster"]
 
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_ONLY_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _PAGE = "500"
 _MANAGER = "chalk"
 # Asked one by one where the server lacks aggregated discovery (before 1.30).
@@ -65,15 +66,17 @@ class RestCluster:
         *,
         labels: str | None = None,
         fields: str | None = None,
+        metadata_only: bool = False,
     ) -> list[Manifest]:
         """LIST in pages of 500; begun anew, in one piece, when the snapshot of the pages expires."""
         selectors = _selectors(labels, fields)
+        accept = _METADATA_ONLY_LIST if metadata_only else "application/json"
         try:
-            return self._pages(kind, namespace, (*selectors, ("limit", _PAGE)))
+            return self._pages(kind, namespace, (*selectors, ("limit", _PAGE)), accept)
         except ObjectConflictError as error:
             if error.status != 410:
                 raise
-            return self._pages(kind, namespace, selectors)
+            return self._pages(kind, namespace, selectors, accept)
 
     def create(self, obj: Manifest, *, dry_run: bool = False) -> Manifest:
         """POST with strict field validation."""
@@ -239,17 +242,21 @@ class RestCluster:
     ) -> Response:
         return self._transport.send(Request(method, path, query, body, content_type, accept, about))
 
-    def _pages(self, kind: str, namespace: str | None, query: tuple[tuple[str, str], ...]) -> _Objects:
+    def _pages(
+        self, kind: str, namespace: str | None, query: tuple[tuple[str, str], ...], accept: str
+    ) -> _Objects:
         entry = kind_named(kind)
         about = _about("list", kind, None, namespace)
         items: _Objects = []
         token: str | None = ""
         while token is not None:
             here = (*query, ("continue", token)) if token else query
-            page = self._send("GET", entry.path(None, namespace), about=about, query=here).json()
-            # Items of a list come without these two; everything downstream reads `kind`.
+            path = entry.path(None, namespace)
+            page = self._send("GET", path, about=about, query=here, accept=accept).json()
+            # Items of a list come without these two, or as `PartialObjectMetadata`; everything downstream
+            # reads `kind`.
             items += [
-                {"apiVersion": entry.api_version, "kind": kind, **item} for item in page.get("items") or ()
+                {**item, "apiVersion": entry.api_version, "kind": kind} for item in page.get("items") or ()
             ]
             token = (page.get("metadata") or {}).get("continue") or None
         return items

@@ -5,9 +5,11 @@ from __future__ import annotations
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.literals import literal
 from chalkcompute.manifests.placement import PORT_NAME, Placement, Profile
+from chalkcompute.manifests.secret import versions
 from chalkcompute.spec import Gpu, ScalingGroupSpec
 from chalkcompute.spec.images import tag_moves
 from chalkcompute.spec.probes import ReadinessProbe
+from chalkcompute.spec.secrets import SecretRef
 from chalkcompute.types import Manifest
 
 __all__ = ["CONTAINER", "deployment"]
@@ -41,7 +43,7 @@ def deployment(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
             "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1 if gpu else "25%"},
         },
         "template": {
-            "metadata": {"labels": labels.pod_labels(spec.name, placement.group_id, spec.tags)},
+            "metadata": _pod_metadata(spec, placement),
             "spec": _pod(spec, gpu, placement.profile),
         },
     }
@@ -53,6 +55,13 @@ def deployment(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
         "metadata": placement.metadata(spec.name, group=spec.name, tags=spec.tags),
         "spec": body,
     }
+
+
+def _pod_metadata(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
+    metadata: Manifest = {"labels": labels.pod_labels(spec.name, placement.group_id, spec.tags)}
+    if known := versions(spec):
+        metadata["annotations"] = {labels.SECRETS_ANNOTATION: known}
+    return metadata
 
 
 def _gpu(spec: ScalingGroupSpec) -> Gpu | None:
@@ -91,11 +100,21 @@ def _container(spec: ScalingGroupSpec, gpu: Gpu | None, profile: Profile) -> Man
     }
     if spec.entrypoint is not None:
         container["command"] = [literal(item) for item in spec.entrypoint]
-    if spec.env:
+    if spec.args is not None:
+        container["args"] = [literal(item) for item in spec.args]
+    if spec.working_dir is not None:
+        container["workingDir"] = spec.working_dir
+    if spec.env or spec.secrets:
         container["env"] = [{"name": name, "value": literal(value)} for name, value in spec.env.items()]
+        container["env"] += [_secret_variable(ref) for ref in spec.secrets]
     if drain := _drain_seconds(spec):
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": drain}}}
     return container
+
+
+def _secret_variable(ref: SecretRef) -> Manifest:
+    """Key by key, no `envFrom`: that skips silently what cannot be a variable."""
+    return {"name": ref.env, "valueFrom": {"secretKeyRef": {"name": ref.secret, "key": ref.key}}}
 
 
 def _drain_seconds(spec: ScalingGroupSpec) -> int:

@@ -8,6 +8,9 @@ from typing import Any
 
 __all__ = [
     "CA_ANNOTATION",
+    "CONTENT",
+    "CONTENT_ENV",
+    "CONTENT_FILES",
     "ENVIRONMENT",
     "ENVIRONMENT_ANNOTATION",
     "FIELD_MANAGER",
@@ -16,6 +19,7 @@ __all__ = [
     "GROUP_ID",
     "MANAGED_BY",
     "MANAGED_BY_CHALK",
+    "NOTE_ANNOTATION",
     "OUTCOME_ANNOTATION",
     "OUTCOME_MANAGER",
     "POST_MORTEM_ANNOTATION",
@@ -25,6 +29,8 @@ __all__ = [
     "REPLICAS_MANAGER",
     "REVISION",
     "REVISION_ANNOTATION",
+    "SALT_ANNOTATION",
+    "SECRETS_ANNOTATION",
     "STATE",
     "STATE_ACTIVE",
     "STATE_DELETED",
@@ -32,6 +38,7 @@ __all__ = [
     "SUBSTITUTED_ANNOTATION",
     "TAG_PREFIX",
     "active_records",
+    "contents_named",
     "deleted_records",
     "grant_name",
     "group_id_of",
@@ -69,6 +76,10 @@ RECORD = "chalk.ai/record"
 RECORD_GROUP = "scaling-group"
 RECORD_REVISION = "revision"
 REVISION = "chalk.ai/revision"
+CONTENT = "chalk.ai/content"
+"""On what holds the values of secrets, or local files, of a group: which of the two."""
+CONTENT_ENV = "env"
+CONTENT_FILES = "files"
 STATE = "chalk.ai/state"
 STATE_ACTIVE = "active"
 STATE_DELETING = "deleting"
@@ -77,6 +88,11 @@ STATE_DELETED = "deleted"
 ENVIRONMENT_ANNOTATION = "chalk.ai/environment-id"
 GATEWAY_ANNOTATION = "chalk.ai/gateway"
 REVISION_ANNOTATION = "chalk.ai/revision"
+SALT_ANNOTATION = "chalk.ai/salt"
+"""On a Secret: the key of the hash in its name."""
+SECRETS_ANNOTATION = "chalk.ai/secret-versions"
+"""On the pods: the versions of Secrets that are not the group's own, so that a changed one rolls them."""
+NOTE_ANNOTATION = "chalk.ai/note"
 SUBSTITUTED_ANNOTATION = "chalk.ai/image-substituted"
 """On a Pod: its node runs something else in the place of the image, and what."""
 CA_ANNOTATION = "chalk.ai/ca-certificate"
@@ -183,6 +199,11 @@ def deleted_records() -> str:
 def records_named(name: str) -> str:
     """Label selector of the record and the tombstones of one name."""
     return f"{RECORD}={RECORD_GROUP},{GROUP}={name}"
+
+
+def contents_named(name: str, content: str) -> str:
+    """Label selector of what holds secrets, or files, of groups of one name."""
+    return f"{CONTENT}={content},{GROUP}={name}"
 
 
 def revisions_of(group_id: str) -> str:

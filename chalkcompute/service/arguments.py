@@ -9,8 +9,9 @@ from chalkcompute.errors import SpecError
 from chalkcompute.service.wait import Until
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.spec.checks import check_text, quoted
+from chalkcompute.spec.content import Content
 
-__all__ = ["require_name", "require_one", "require_spec", "require_until"]
+__all__ = ["require_content", "require_name", "require_one", "require_spec", "require_until"]
 
 
 def require_name(name: object) -> str:
@@ -46,6 +47,19 @@ def require_spec(value: object) -> ScalingGroupSpec:
         field="spec",
         hint=f"make one with `ScalingGroupSpec{how}`",
     )
+
+
+def require_content(value: object) -> Content:
+    """What goes with a spec; nothing when None.
+
+    Raises:
+        SpecError: It is no `Content`.
+    """
+    if value is None:
+        return Content()
+    if not isinstance(value, Content):
+        raise SpecError(f"`content` must be a Content, not {type(value).__name__}", field="content")
+    return value
 
 
 def require_until(value: object) -> None:

@@ -24,7 +24,7 @@ from chalkcompute.errors import (
 )
 from chalkcompute.manifests import labels, render
 from chalkcompute.manifests.record import Operation, Record
-from chalkcompute.service import existing, preflight, records, replicas, revisions
+from chalkcompute.service import contents, existing, preflight, records, replicas, revisions
 from chalkcompute.service.discovery import Place, discover
 from chalkcompute.service.existing import Live
 from chalkcompute.service.ownership import GoingError, is_shared
@@ -34,6 +34,7 @@ from chalkcompute.service.read import describe
 from chalkcompute.service.scope import Scope, World
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.spec.advice import advise
+from chalkcompute.spec.content import Content
 from chalkcompute.types import Action, DeployResult, Manifest, OnProgress, Status, Verdict
 
 __all__ = ["Expected", "create_group"]
@@ -58,6 +59,7 @@ def create_group(
     scope: Scope,
     spec: ScalingGroupSpec,
     *,
+    content: Content,
     update: bool,
     dry_run: bool,
     expected: Expected | None,
@@ -70,7 +72,7 @@ def create_group(
     place = discover(cluster, scope, spec.name)
     warnings = [*advise(spec), *place.warnings, *preflight.check_capabilities(cluster, spec, scope.profile)]
     for attempt in range(_ATTEMPTS):
-        deploy = _Deploy(cluster, scope, spec, place, world, reporter, list(warnings))
+        deploy = _Deploy(cluster, scope, spec, content, place, world, reporter, list(warnings))
         try:
             return deploy.run(update=update, dry_run=dry_run, expected=expected)
         except ObjectExistsError:
@@ -101,6 +103,7 @@ class _Deploy:
         cluster: Cluster,
         scope: Scope,
         spec: ScalingGroupSpec,
+        content: Content,
         place: Place,
         world: World,
         reporter: Reporter,
@@ -109,11 +112,13 @@ class _Deploy:
         self.cluster = cluster
         self.scope = scope
         self.spec = spec
+        self.content = content
         self.place = place
         self.world = world
         self.reporter = reporter
         self.warnings = warnings
         self._id = world.new_id()
+        self._prepared = contents.Prepared(spec)
         self._found: Record | None = None
         self._overtaken = False
         self._expected: Expected | None = None
@@ -124,6 +129,7 @@ class _Deploy:
         found = records.by_name(self.cluster, self.scope.namespace, self.spec.name)
         self._found, self._expected = found, expected
         self._refuse(found, update=update)
+        self._prepare(found)
         plan = self._plan(found)
         self._begun(plan.record).to_manifest()  # refuses what no record can hold
         manifests = self._render(plan.record)
@@ -189,6 +195,17 @@ class _Deploy:
                 f"scaling group `{found.name}` exists already (revision {found.revision})",
                 hint="leave out `--no-update` to update it",
             )
+
+    def _prepare(self, found: Record | None) -> None:
+        self._prepared = contents.prepare(
+            self.cluster,
+            self.scope.namespace,
+            self.spec,
+            self.content,
+            group_id=found.id if found is not None else None,
+            world=self.world,
+        )
+        self.spec = self._prepared.spec
 
     def _plan(self, found: Record | None) -> Plan:
         return plan_deploy(
@@ -294,16 +311,12 @@ class _Deploy:
             if labels.is_owned_by(obj, record.id) and not existing.has_controller(obj):
                 self.reporter.say("applying", f"removing {kind}/{name}")
                 existing.remove(self.cluster, kind, name, record.namespace, obj["metadata"]["uid"])
+        contents.prune(self.cluster, record)
 
     def _live(self, manifests: Sequence[Manifest], group_id: str, mode: str | None = None) -> Live:
-        return existing.find(
-            self.cluster,
-            manifests,
-            name=self.spec.name,
-            namespace=self.scope.namespace,
-            group_id=group_id,
-            mode=mode,
-        )
+        where = {"name": self.spec.name, "namespace": self.scope.namespace, "group_id": group_id}
+        live = existing.find(self.cluster, manifests, mode=mode, **where)
+        return live | contents.find(self.cluster, manifests, **where)
 
     def _dry_run(self, plan: Plan, manifests: Sequence[Manifest], live: Live) -> frozenset[str]:
         """`Kind/name` of the objects that are not as they should be."""
@@ -319,7 +332,9 @@ class _Deploy:
             before, after = live.get(_identity(manifest)), answer.results.get(_key(manifest))
             if after is None:
                 continue  # left out of the dry run
-            if before is None or not existing.is_as_applied(manifest, before, after):
+            # What is in them cannot change, and does not travel.
+            looked_at = {"metadata": manifest["metadata"]} if contents.is_content(manifest) else manifest
+            if before is None or not existing.is_as_applied(looked_at, before, after):
                 drifted.add(_key(manifest))
         seen = self._seen(live, "Deployment")
         if seen is not None and self.spec.mode == "hpa" and seen["spec"].get("replicas") == 0:
@@ -348,7 +363,8 @@ class _Deploy:
         return live.get((kind, self.spec.name))
 
     def _render(self, record: Record) -> tuple[Manifest, ...]:
-        return render(self.spec, record.placement(self.scope.profile))
+        placement = record.placement(self.scope.profile)
+        return (*self._prepared.render(placement), *render(self.spec, placement))
 
     def _result(self, plan: Plan) -> DeployResult:
         return DeployResult(

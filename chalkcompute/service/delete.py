@@ -33,7 +33,7 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 1.0
 _KEPT_OF_A_NAME = 20
 _KEPT_OF_A_NAMESPACE = 200
-_MADE = ("ConfigMap", "Service", "Deployment", "HorizontalPodAutoscaler")
+_MADE = ("ConfigMap", "Secret", "Service", "Deployment", "HorizontalPodAutoscaler")
 _MADE_WHERE_SERVED = (
     ("HTTPRoute", "gateway.networking.k8s.io", "httproutes"),
     ("ScaledObject", "keda.sh", "scaledobjects"),

@@ -56,8 +56,8 @@ def find(
     listed = {kind for kind, _, _ in _SCALERS}
     for manifest in manifests:
         kind, meta = manifest["kind"], manifest["metadata"]
-        if kind in listed:
-            continue
+        if kind in listed or labels.CONTENT in meta["labels"]:
+            continue  # the latter by `contents.find`, without what is in them
         obj = get(cluster, kind, meta["name"], meta["namespace"])
         if obj is not None:
             require_ours(obj, group_id)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import uuid
 
 from chalkcompute.cluster.protocol import Cluster
-from chalkcompute.manifests import render
 from chalkcompute.manifests.placement import Gateway, Placement, PortHistory
+from chalkcompute.manifests.printed import printed
 from chalkcompute.service import preflight, records
 from chalkcompute.service.discovery import discover
 from chalkcompute.service.scope import Scope
 from chalkcompute.spec import ScalingGroupSpec
+from chalkcompute.spec.content import Content
 from chalkcompute.spec.names import validate_environment_id
 from chalkcompute.types import Manifest
 
@@ -19,7 +20,7 @@ __all__ = ["render_offline", "render_online"]
 _IDS = uuid.uuid5(uuid.NAMESPACE_DNS, "scaling-group.chalk.ai")
 
 
-def render_offline(scope: Scope, spec: ScalingGroupSpec) -> tuple[Manifest, ...] | None:
+def render_offline(scope: Scope, spec: ScalingGroupSpec, content: Content) -> tuple[Manifest, ...] | None:
     """The objects, if the scope says all that they need; else None."""
     if scope.environment is None or scope.gateway is None or scope.gateway_domain is None:
         return None
@@ -39,10 +40,12 @@ def render_offline(scope: Scope, spec: ScalingGroupSpec) -> tuple[Manifest, ...]
         owner=None,
         profile=scope.profile,
     )
-    return render(spec, placement)
+    return printed(spec, placement, content)
 
 
-def render_online(cluster: Cluster, scope: Scope, spec: ScalingGroupSpec) -> tuple[Manifest, ...]:
+def render_online(
+    cluster: Cluster, scope: Scope, spec: ScalingGroupSpec, content: Content
+) -> tuple[Manifest, ...]:
     """The objects as this cluster would get them, of the next revision where the group exists."""
     place = discover(cluster, scope, spec.name)
     preflight.check_capabilities(cluster, spec, scope.profile)
@@ -59,7 +62,7 @@ def render_online(cluster: Cluster, scope: Scope, spec: ScalingGroupSpec) -> tup
         profile=scope.profile,
         ports=record.ports.then(record.spec.port, spec.port) if record is not None else PortHistory(),
     )
-    return render(spec, placement)
+    return printed(spec, placement, content)
 
 
 def _stable_id(namespace: str, environment: str, name: str) -> str:

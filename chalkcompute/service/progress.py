@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 from chalkcompute.service.scope import World
 from chalkcompute.types import OnProgress, Progress
 
-__all__ = ["Reporter"]
+__all__ = ["Reporter", "from_now_on"]
 
 
 class Reporter:
@@ -29,3 +32,11 @@ class Reporter:
             return
         self._last = now
         self._on_progress(Progress(phase, message, ready, desired, self.elapsed))
+
+
+def from_now_on(on_progress: OnProgress | None) -> OnProgress | None:
+    """The same, with `elapsed` counted from now: a deploy is several calls, each with a clock of its own."""
+    if on_progress is None:
+        return None
+    began = time.monotonic()
+    return lambda step: on_progress(replace(step, elapsed=time.monotonic() - began))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import random
+import secrets
 import socket
 import time
 import uuid
@@ -92,6 +93,7 @@ class World:
         new_id: A fresh group id.
         holder: Who we are in an operation's lease: `user@host:pid`, and `/` which set of process ids.
         is_gone: Whether the holder of a lease is known to have ended.
+        new_salt: Random text that nobody can guess.
     """
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -101,3 +103,4 @@ class World:
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
     holder: Callable[[], str] = _holder
     is_gone: Callable[[str], bool] = _is_gone
+    new_salt: Callable[[], str] = lambda: secrets.token_hex(16)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from chalkcompute.errors import SpecError
 from chalkcompute.spec.checks import check_string_map, check_text, quoted
 
-__all__ = ["validate_entrypoint", "validate_env"]
+__all__ = ["is_variable", "validate_args", "validate_entrypoint", "validate_env", "validate_variable"]
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # POSIX: every shell can read these
 _VARIABLE_RULE = "use letters, digits and `_`, not starting with a digit"
@@ -21,18 +21,28 @@ def validate_env(env: object) -> dict[str, str]:
     Raises:
         SpecError: A name no shell could read, or a value that is not text. Values are never in the message.
     """
-    checked = {_variable(name): value for name, value in check_string_map("env", env).items()}
+    checked = {validate_variable(name): value for name, value in check_string_map("env", env).items()}
     return {name: _literal(name, checked[name]) for name in sorted(checked)}
 
 
-def _variable(name: object) -> str:
+def is_variable(name: str) -> bool:
+    """Whether every shell could read an environment variable of that name."""
+    return _VARIABLE.fullmatch(name) is not None
+
+
+def validate_variable(name: object, *, field: str = "env") -> str:
+    """The name of an environment variable.
+
+    Raises:
+        SpecError: No shell could read it.
+    """
     text = check_text(
-        "env", name, what="the name of an environment variable", number=lambda _: _VARIABLE_RULE
+        field, name, what="the name of an environment variable", number=lambda _: _VARIABLE_RULE
     )
-    if not _VARIABLE.fullmatch(text):
+    if not is_variable(text):
         raise SpecError(
             f"{quoted(text)} cannot be the name of an environment variable",
-            field="env",
+            field=field,
             hint=_VARIABLE_RULE,
         )
     return text
@@ -76,3 +86,19 @@ def validate_entrypoint(entrypoint: object) -> tuple[str, ...]:
         if not check_text("entrypoint", item, what=f"item {position} of `entrypoint`"):
             raise SpecError(f"item {position} of `entrypoint` is empty", field="entrypoint")
     return tuple(entrypoint)
+
+
+def validate_args(args: object) -> tuple[str, ...]:
+    """The arguments that replace the image's own; an item may be empty, and there may be none.
+
+    Kubernetes: `containers[].args`.
+
+    Raises:
+        SpecError: Not a list of texts.
+    """
+    if isinstance(args, str | bytes | bytearray) or not isinstance(args, Sequence):
+        raise SpecError(f"`args` must be a list of texts, not {type(args).__name__}", field="args")
+    return tuple(
+        check_text("args", item, what=f"item {position} of `args`")
+        for position, item in enumerate(args, start=1)
+    )

@@ -10,12 +10,21 @@ from typing import Any, Literal
 
 from chalkcompute.errors import SpecError
 from chalkcompute.spec.checks import check_integer, quoted
-from chalkcompute.spec.environment import validate_entrypoint, validate_env
+from chalkcompute.spec.environment import validate_args, validate_entrypoint, validate_env
 from chalkcompute.spec.gpu import Gpu
 from chalkcompute.spec.images import validate_image
+from chalkcompute.spec.mounts import (
+    FileMount,
+    VolumeMount,
+    absolute_path,
+    check_mounts,
+    validate_files,
+    validate_volumes,
+)
 from chalkcompute.spec.names import validate_name
 from chalkcompute.spec.probes import ReadinessProbe
 from chalkcompute.spec.quantities import normalize_cpu, normalize_memory
+from chalkcompute.spec.secrets import SecretRef, check_unique_variables, validate_secrets
 from chalkcompute.spec.tags import validate_tags
 
 __all__ = ["Mode", "ScalingGroupSpec"]
@@ -53,6 +62,12 @@ class ScalingGroupSpec:
         tags: Labels `chalk.ai/tag-<key>` on every object.
         entrypoint: Command instead of the image's own; None keeps that. Kubernetes: `containers[].command`.
         readiness_probe: How a replica says that it can serve; None is a TCP connection to the port.
+        args: Arguments instead of the image's own; None keeps those. Kubernetes: `containers[].args`.
+        working_dir: Absolute working folder instead of the image's own; None keeps that.
+            Kubernetes: `containers[].workingDir`.
+        secrets: Environment variables out of Secrets, in order of their names.
+        volumes: Volumes of the namespace, in order of their paths.
+        files: Local files out of the group's own ConfigMaps, in order of their paths.
 
     Raises:
         SpecError: A value that cannot be; its `field` names the attribute.
@@ -73,6 +88,11 @@ class ScalingGroupSpec:
     tags: Mapping[str, str] = field(default_factory=dict)
     entrypoint: tuple[str, ...] | None = None
     readiness_probe: ReadinessProbe | None = None
+    args: tuple[str, ...] | None = None
+    working_dir: str | None = None
+    secrets: tuple[SecretRef, ...] = ()
+    volumes: tuple[VolumeMount, ...] = ()
+    files: tuple[FileMount, ...] = ()
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
@@ -83,6 +103,8 @@ class ScalingGroupSpec:
                 field="min_replicas",
                 hint=f"raise `max_replicas` to {self.min_replicas} or more",
             )
+        check_unique_variables([ref.env for ref in self.secrets], self.env)
+        check_mounts(self.volumes, self.files)
 
     def __repr__(self) -> str:
         # Values of the environment may be credentials; reprs end in logs and tracebacks.
@@ -137,8 +159,10 @@ def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, tuple):
-        return list(value)
-    return value.to_dict() if isinstance(value, ReadinessProbe) else value
+        return [_plain(item) for item in value]
+    if isinstance(value, ReadinessProbe | SecretRef | VolumeMount | FileMount):
+        return value.to_dict()
+    return value
 
 
 def _integer(name: str, low: int, high: int, *, meaning: str = "") -> Callable[[object], int]:
@@ -147,6 +171,10 @@ def _integer(name: str, low: int, high: int, *, meaning: str = "") -> Callable[[
 
 def _optional(check: Callable[[object], object]) -> Callable[[object], object]:
     return lambda value: None if value is None else check(value)
+
+
+def _several(check: Callable[[object], object]) -> Callable[[object], object]:
+    return lambda value: check(() if value is None else value)
 
 
 def _mapping(check: Callable[[object], dict[str, str]]) -> Callable[[object], Mapping[str, str]]:
@@ -181,4 +209,9 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
     "tags": _mapping(validate_tags),
     "entrypoint": _optional(validate_entrypoint),
     "readiness_probe": _optional(_probe),
+    "args": _optional(validate_args),
+    "working_dir": _optional(lambda value: absolute_path("working_dir", value)),
+    "secrets": _several(validate_secrets),
+    "volumes": _several(validate_volumes),
+    "files": _several(validate_files),
 }

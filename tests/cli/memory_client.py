@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from chalk_cli.context import Client
-from chalkcompute import ScalingGroupSpec
+from chalkcompute import Content, ScalingGroupSpec, Secret
 from chalkcompute.errors import ConflictError, NotFoundError
+from chalkcompute.secret import resolve
 from chalkcompute.types import (
     Action,
     DeleteResult,
@@ -57,6 +58,8 @@ class MemoryClient:
         settings: Keywords of every client that was made.
         fail: Verb to the exception that it raises.
         specs: Every spec that was applied or rendered.
+        contents: What went with each.
+        environ: The environment that `Secret.from_env` reads.
     """
 
     def __init__(self) -> None:
@@ -65,6 +68,8 @@ class MemoryClient:
         self.settings: list[dict[str, Any]] = []
         self.fail: dict[str, BaseException] = {}
         self.specs: list[ScalingGroupSpec] = []
+        self.contents: list[Content | None] = []
+        self.environ: dict[str, str] = {}
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
     def connect(self, **settings: Any) -> MemoryClient:
@@ -99,16 +104,21 @@ class MemoryClient:
             hint="list what exists with `chalk scaling-group list`",
         )
 
+    def read_secrets(self, secrets: Sequence[Secret], *, names_only: bool = False) -> Content:
+        return resolve(secrets, self.environ, names_only=names_only)
+
     def create_scaling_group(
         self,
         spec: ScalingGroupSpec,
         *,
+        content: Content | None = None,
         update: bool = True,
         dry_run: bool = False,
         on_progress: OnProgress | None = None,
     ) -> DeployResult:
         self._called("create", update=update, dry_run=dry_run)
         self.specs.append(spec)
+        self.contents.append(content)
         if on_progress is not None:
             on_progress(Progress("applying", "Deployment"))
         before = self.groups.get(spec.name)
@@ -175,9 +185,12 @@ class MemoryClient:
             kept=(f"ConfigMap/chalk-sg-hist-{group.id}: history",),
         )
 
-    def render_manifests(self, spec: ScalingGroupSpec) -> tuple[Manifest, ...]:
+    def render_manifests(
+        self, spec: ScalingGroupSpec, *, content: Content | None = None
+    ) -> tuple[Manifest, ...]:
         self._called("manifests")
         self.specs.append(spec)
+        self.contents.append(content)
         labels = {"chalk.ai/scaling-group": spec.name}
         return (
             {"apiVersion": "v1", "kind": "Service", "metadata": {"name": spec.name, "labels": labels}},

@@ -11,7 +11,7 @@ from chalk_cli.context import CliContext, pass_cli
 from chalk_cli.options import OUTPUT_FORMATS, output_options, write_options
 from chalk_cli.params import Duration
 from chalk_cli.progress import show_progress
-from chalk_cli.spec_options import DescribingCommand, build_spec, spec_options
+from chalk_cli.spec_options import DescribingCommand, build_secrets, build_spec, spec_options
 
 __all__ = ["create_command"]
 
@@ -49,6 +49,7 @@ def create_command(
     """
     spec = build_spec(ctx, flags)
     client = cli.client(gateway=flags["gateway"], gateway_domain=flags["gateway_domain"])
+    content = client.read_secrets(build_secrets(flags))
     target = cli.announce(client)
 
     from chalk_cli.commands.scaling_group.present import write_group
@@ -58,7 +59,7 @@ def create_command(
         cli.interrupted = "the same command finishes what was begun; run it again"
     with show_progress(cli) as on_progress:
         result = client.create_scaling_group(
-            spec, update=not no_update, dry_run=dry_run, on_progress=on_progress
+            spec, content=content, update=not no_update, dry_run=dry_run, on_progress=on_progress
         )
     for warning in (*result.warnings, *result.info.warnings):
         cli.warn(warning)

@@ -8,7 +8,7 @@ import click
 
 from chalk_cli.context import CliContext, pass_cli
 from chalk_cli.options import output_options, verb_options
-from chalk_cli.spec_options import DescribingCommand, build_spec, spec_options
+from chalk_cli.spec_options import DescribingCommand, build_secrets, build_spec, spec_options
 from chalkcompute.errors import ConnectionConfigError, UnreachableError
 
 __all__ = ["manifests_command"]
@@ -30,8 +30,9 @@ def manifests_command(ctx: click.Context, cli: CliContext, /, *, output: str, **
     """
     spec = build_spec(ctx, flags)
     client = cli.client(gateway=flags["gateway"], gateway_domain=flags["gateway_domain"])
+    content = client.read_secrets(build_secrets(flags), names_only=True)
     try:
-        objects = client.render_manifests(spec)
+        objects = client.render_manifests(spec, content=content)
     except (ConnectionConfigError, UnreachableError) as error:
         error.hint = _OFFLINE if error.hint is None else f"{error.hint}; or {_OFFLINE}"
         raise

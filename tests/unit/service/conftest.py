@@ -96,7 +96,15 @@ class ApiCluster:
 
     def everything(self) -> list[str]:
         """`Kind/name` of all that a group may consist of."""
-        kinds = ("ConfigMap", "Service", "Deployment", "HorizontalPodAutoscaler", "HTTPRoute", "Pod")
+        kinds = (
+            "ConfigMap",
+            "Secret",
+            "Service",
+            "Deployment",
+            "HorizontalPodAutoscaler",
+            "HTTPRoute",
+            "Pod",
+        )
         found = [(kind, obj) for kind in kinds for obj in self.api.list(kind, "default")]
         found += [(key[0], obj) for key, obj in self.keda.items()]
         return sorted(f"{kind}/{obj['metadata']['name']}" for kind, obj in found)
@@ -111,7 +119,13 @@ class ApiCluster:
         return self._do(lambda: self.api.get(kind, name, namespace or ""))  # type: ignore[no-any-return]
 
     def list(
-        self, kind: str, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None
+        self,
+        kind: str,
+        namespace: str | None = None,
+        *,
+        labels: str | None = None,
+        fields: str | None = None,
+        metadata_only: bool = False,
     ) -> list[Manifest]:
         self.calls.append(("list", kind))
         if kind in KEDA:
@@ -119,6 +133,8 @@ class ApiCluster:
         entry = by_kind(kind)
         selection = self._do(lambda: select(entry, namespace or "", labels or "", fields or ""))
         page = self._do(lambda: self.api.page(selection, ListQuery()))
+        if metadata_only:
+            return [{"kind": kind, "metadata": clone(obj["metadata"])} for obj in page.items]
         return [{**clone(obj), "kind": kind} for obj in page.items]
 
     def create(self, obj: Manifest, *, dry_run: bool = False) -> Manifest:
@@ -152,7 +168,10 @@ class ApiCluster:
         namespace = meta.get("namespace") or ""
         patch = clone(obj)
         written = self._do(lambda: self.api.patch(kind, namespace, meta["name"], patch, APPLY_PATCH, options))
-        return Applied(clone(written.obj), written.created, written.warnings)
+        answer = clone(written.obj)
+        if obj["kind"] == "Secret":
+            answer = {"kind": "PartialObjectMetadata", "metadata": answer["metadata"]}
+        return Applied(answer, written.created, written.warnings)
 
     def merge(
         self,
@@ -400,6 +419,7 @@ def cluster(tmp_path: Path, clock: Clock) -> Iterator[ApiCluster]:
 @pytest.fixture
 def world(clock: Clock) -> World:
     ids = iter(f"{n:08d}-0000-4000-8000-000000000000" for n in range(1, 1000))
+    salts = iter(f"salt{n}" for n in range(1000))
     return World(
         now=clock.now,
         monotonic=lambda: clock.seconds,
@@ -408,6 +428,7 @@ def world(clock: Clock) -> World:
         new_id=lambda: next(ids),
         holder=lambda: "ann@laptop:1",
         is_gone=lambda holder: False,
+        new_salt=lambda: next(salts),
     )
 
 

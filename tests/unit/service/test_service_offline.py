@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chalkcompute import ChalkClient, ScalingGroupSpec
+from chalkcompute import ChalkClient, Content, ScalingGroupSpec
 from chalkcompute.manifests import labels
 from chalkcompute.service.offline import render_offline
 from chalkcompute.service.scope import Scope
@@ -18,7 +18,7 @@ SCOPE = Scope(namespace="default", environment="abc", gateway=("infra", "gw"), g
 
 def selected(scope: Scope, spec: ScalingGroupSpec) -> dict[str, str]:
     """The labels by which Deployment and Service find their pods; the same for both, and on the pods."""
-    objects = {obj["kind"]: obj for obj in render_offline(scope, spec) or ()}
+    objects = {obj["kind"]: obj for obj in render_offline(scope, spec, Content()) or ()}
     template = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
     selector: dict[str, str] = objects["Deployment"]["spec"]["selector"]["matchLabels"]
     assert objects["Service"]["spec"]["selector"] == selector

@@ -215,7 +215,7 @@ def test_it_survives_json_pickle_and_deep_copy(spec: ScalingGroupSpec) -> None:
 
 
 def test_a_newer_record_can_be_read() -> None:
-    data = {**a_spec().to_dict(), "volumes": [["a", "/a"]]}
+    data = {**a_spec().to_dict(), "newer": [["a", "/a"]]}
     data["readiness_probe"] = {**ReadinessProbe.http("/up").to_dict(), "newer": 1}
     assert ScalingGroupSpec.from_dict(data) == a_spec(readiness_probe=ReadinessProbe.http("/up"))
 
