@@ -1,0 +1,64 @@
+"""A real registry on loopback, where Docker's is installed, and no waiting between tries."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.unit.registry.fakes import PAUSING
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What would have been waited, seconds each."""
+    waited: list[float] = []
+    for module in PAUSING:
+        monkeypatch.setattr(f"{module}.pause", waited.append)
+    return waited
+
+
+@pytest.fixture
+def docker_registry(tmp_path: Path) -> Iterator[str]:
+    """Host and port of an empty `docker-registry`."""
+    binary = shutil.which("docker-registry")
+    if binary is None:
+        pytest.skip("`docker-registry` is not installed")
+    port = _free_port()
+    config = tmp_path / "registry.yml"
+    config.write_text(
+        f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+        f"storage: {{filesystem: {{rootdirectory: '{tmp_path / 'registry'}'}}, delete: {{enabled: true}}}}\n"
+    )
+    with subprocess.Popen(
+        [binary, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            _until(lambda: httpx.get(f"http://127.0.0.1:{port}/v2/", trust_env=False).status_code == 200)
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _until(ready: Callable[[], bool]) -> None:
+    for _ in range(200):
+        try:
+            if ready():
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("the registry did not start")
