@@ -95,6 +95,13 @@ _SPEC_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Secret variable NAME with the value of this environment's NAME, or FROM.  [repeatable]",
     ),
     click.option(
+        "--volume",
+        type=Lines(),
+        multiple=True,
+        metavar="NAME:/PATH[:ro]",
+        help="Existing volume to mount into every replica.  [repeatable]",
+    ),
+    click.option(
         "--readiness-path", metavar="PATH", help="HTTP path that answers 2xx or 3xx when a replica can serve."
     ),
     click.option(
@@ -138,6 +145,7 @@ def build_spec(ctx: click.Context, flags: dict[str, Any]) -> ScalingGroupSpec:
     low, high = _replica_range(flags)
 
     from chalkcompute import ReadinessProbe, ScalingGroupSpec
+    from chalkcompute.spec.parse import parse_volume
 
     path = flags["readiness_path"]
     return ScalingGroupSpec(
@@ -156,6 +164,7 @@ def build_spec(ctx: click.Context, flags: dict[str, Any]) -> ScalingGroupSpec:
         tags=_tags(flags["tags"], flags["tag"]),
         entrypoint=_entrypoint(flags["entrypoint"], ctx.meta.get("chalk.command")),
         readiness_probe=ReadinessProbe.http(path) if path is not None else None,
+        volumes=tuple(parse_volume(text) for text in flags["volume"]),
     )
 
 

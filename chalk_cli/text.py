@@ -19,6 +19,7 @@ FLAGS = {
     "max_replicas": "--max-replicas",
 }
 """Fields of the spec whose name nobody uses for anything else, and their flags."""
+_ONE_EACH = {"secrets": "--secret", "volumes": "--volume"}  # words that cluster and messages use, too
 
 # C0 but for tab and newline, DEL, C1: log lines and events are written by strangers' containers, and an
 # escape sequence in them must not reach the terminal.
@@ -32,7 +33,7 @@ def printable(text: str) -> str:
 
 def flag_of(field: str) -> str:
     """The flag of a field of the spec."""
-    return FLAGS.get(field, f"--{field.replace('_', '-')}")
+    return FLAGS.get(field) or _ONE_EACH.get(field) or f"--{field.replace('_', '-')}"
 
 
 def with_flags(text: str, field: str | None = None) -> str:

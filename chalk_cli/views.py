@@ -102,6 +102,11 @@ _SPEC_LABELS = {
     "shutdown_delay_seconds": "Shutdown delay",
     "entrypoint": "Entrypoint",
     "env": "Env",
+    "args": "Arguments",
+    "working_dir": "Working folder",
+    "secrets": "Secrets",
+    "volumes": "Volumes",
+    "files": "Files",
     "readiness_probe": "Readiness probe",
     "min_replicas": None,
     "max_replicas": None,
@@ -126,8 +131,26 @@ def _spec_pairs(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
             if key in _DEFAULTS:
                 pairs.append((label, _DEFAULTS[key]))
             continue
-        pairs.append((label, _UNITS.get(key, "{}").format(_value(value))))
+        shown = _LISTED[key](value) if key in _LISTED else _value(value)
+        pairs.append((label, _UNITS.get(key, "{}").format(shown)))
     return pairs
+
+
+def _secrets(refs: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{ref['env']} ({ref['secret']}/{ref['key']})" for ref in refs)
+
+
+def _volumes(mounts: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{m['name']}:{m['path']}{':ro' if m.get('read_only') else ''}" for m in mounts)
+
+
+def _files(mounts: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(
+        f"{m['path']}/ ({len(m['entries'])} files)" if m["is_directory"] else str(m["path"]) for m in mounts
+    )
+
+
+_LISTED = {"secrets": _secrets, "volumes": _volumes, "files": _files}
 
 
 def _value(value: Any) -> str:

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         Target,
         Verdict,
     )
+    from chalkcompute.volume import Volume, VolumeMount
 
 __all__ = [
     "Action",
@@ -97,6 +98,8 @@ __all__ = [
     "UnauthorizedError",
     "UnreachableError",
     "Verdict",
+    "Volume",
+    "VolumeMount",
     "WaitTimeoutError",
 ]
 
@@ -107,6 +110,8 @@ _HOMES = {
     "ScalingGroup": "scaling_group",
     "ScalingGroupSpec": "spec",
     "Secret": "secret",
+    "Volume": "volume",
+    "VolumeMount": "volume",
     **dict.fromkeys(
         (
             "Action",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets as _random
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from chalkcompute.client import ChalkClient
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from chalkcompute.probes import ReadinessProbe
     from chalkcompute.secret import Secret
     from chalkcompute.spec import ScalingGroupSpec
+    from chalkcompute.volume import Volume, VolumeMount
 
 __all__ = ["ScalingGroup"]
 
@@ -59,7 +61,8 @@ class ScalingGroup:
         env: Environment variables, names to literal texts or Secrets of one value (`containers[].env`).
         secrets: Secret environment variables, read at each `deploy()`; None is none
             (`containers[].env[].valueFrom.secretKeyRef`).
-        volumes: Not supported yet.
+        volumes: What to mount: `(name, path)`, `(Volume, path)`, Volume or VolumeMount; None is none.
+            No group owns a volume, and none is ever deleted (`containers[].volumeMounts`).
         entrypoint: Command instead of the image's own, one item an argument; None keeps that
             (`containers[].command`).
         tags: Labels `chalk.ai/tag-<key>` of every object; None is none.
@@ -87,7 +90,7 @@ class ScalingGroup:
         gpu: str | None = None,
         env: Mapping[str, str | Secret] | None = None,
         secrets: Sequence[Secret] | None = None,
-        volumes: object = None,
+        volumes: Sequence[tuple[str | Volume, str] | Volume | VolumeMount] | None = None,
         entrypoint: Sequence[str] | None = None,
         tags: Mapping[str, str] | None = None,
         readiness_probe: ReadinessProbe | None = None,
@@ -95,8 +98,8 @@ class ScalingGroup:
     ) -> None:
         from chalkcompute.secret import gather, references
         from chalkcompute.spec import ScalingGroupSpec
+        from chalkcompute.volume import gather_volumes
 
-        _not_yet("volumes", volumes)
         if not isinstance(image, str):
             raise SpecError(
                 f"`image` must be an image reference (a string), not {type(image).__name__}",
@@ -105,6 +108,7 @@ class ScalingGroup:
             )
         self._client = _chosen(client)
         plain, self._secrets = gather(env, secrets)
+        mounts, self._claims = gather_volumes(volumes)
         self._spec: ScalingGroupSpec | None = ScalingGroupSpec(
             name=name if name is not None else f"sg-{_random.token_hex(4)}",
             image=image,
@@ -122,6 +126,7 @@ class ScalingGroup:
             entrypoint=cast("tuple[str, ...] | None", entrypoint),  # the spec checks it, whatever it is
             readiness_probe=readiness_probe,
             secrets=references(self._secrets),
+            volumes=mounts,
         )
         self._name = self._spec.name
         self._info: ScalingGroupInfo | None = None
@@ -166,7 +171,7 @@ class ScalingGroup:
         handle = cls.__new__(cls)
         handle._client = client
         handle._spec = None
-        handle._secrets = ()
+        handle._secrets, handle._claims = (), ()
         handle._name = info.name
         handle._info = info
         return handle
@@ -226,7 +231,7 @@ class ScalingGroup:
 
         spec, terms = (self._spec, {}) if self._spec is not None else self._recorded()
         report = from_now_on(on_progress)
-        content = self._client.read_secrets(self._secrets)
+        content = replace(self._client.read_secrets(self._secrets), claims=self._claims)
         result = self._client.create_scaling_group(spec, content=content, on_progress=report, **terms)
         self._info = result.info
         return self._wait("running", timeout=timeout, on_progress=report, deployed=result.info)
@@ -390,8 +395,3 @@ def _chosen(client: object) -> ChalkClient:
         field="client",
         hint="make one with `ChalkClient(context=…, namespace=…)`, or leave it out",
     )
-
-
-def _not_yet(field: str, value: object) -> None:
-    if value is not None:
-        raise SpecError(f"`{field}` is not supported yet", field=field, hint=f"leave `{field}` out")

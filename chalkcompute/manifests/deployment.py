@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.literals import literal
+from chalkcompute.manifests.mounted import pod_volumes, volume_mounts
 from chalkcompute.manifests.placement import PORT_NAME, Placement, Profile
 from chalkcompute.manifests.secret import versions
 from chalkcompute.spec import Gpu, ScalingGroupSpec
@@ -76,6 +77,8 @@ def _pod(spec: ScalingGroupSpec, gpu: Gpu | None, profile: Profile) -> Manifest:
         "terminationGracePeriodSeconds": _drain_seconds(spec) + _STOP_SECONDS,
         "containers": [_container(spec, gpu, profile)],
     }
+    if volumes := pod_volumes(spec):
+        pod["volumes"] = volumes
     if gpu is not None:
         # Clusters without the ExtendedResourceToleration admission (AKS) need it said.
         pod["tolerations"] = [
@@ -107,6 +110,8 @@ def _container(spec: ScalingGroupSpec, gpu: Gpu | None, profile: Profile) -> Man
     if spec.env or spec.secrets:
         container["env"] = [{"name": name, "value": literal(value)} for name, value in spec.env.items()]
         container["env"] += [_secret_variable(ref) for ref in spec.secrets]
+    if mounts := volume_mounts(spec):
+        container["volumeMounts"] = mounts
     if drain := _drain_seconds(spec):
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": drain}}}
     return container

@@ -11,7 +11,7 @@ from chalkcompute.manifests import labels
 from chalkcompute.manifests.placement import Placement
 from chalkcompute.manifests.record import Record
 from chalkcompute.manifests.secret import secret
-from chalkcompute.service import existing, keys, revisions
+from chalkcompute.service import claims, existing, keys, revisions
 from chalkcompute.service.existing import Live
 from chalkcompute.service.ownership import require_ours
 from chalkcompute.service.scope import World
@@ -31,10 +31,12 @@ class Prepared:
     Attributes:
         spec: The spec as it is recorded.
         own: The group's Secret, or None when it has no values of its own.
+        claims: Volumes to make, and what may go wrong with those that are there.
     """
 
     spec: ScalingGroupSpec
     own: keys.OwnSecret | None = field(default=None, repr=False)
+    claims: claims.Claims = field(default_factory=claims.Claims)
 
     def render(self, placement: Placement) -> tuple[Manifest, ...]:
         """The objects, which are applied before all others."""
@@ -67,7 +69,8 @@ def prepare(
         ForbiddenError: The credential may not see it.
     """
     refs, own = keys.resolve(cluster, namespace, spec, content, group_id=group_id, new_salt=world.new_salt)
-    return Prepared(replace(spec, secrets=refs), own)
+    volumes = claims.look(cluster, namespace, spec, content.claims)
+    return Prepared(replace(spec, secrets=refs), own, volumes)
 
 
 def is_content(manifest: Manifest) -> bool:

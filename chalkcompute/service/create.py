@@ -24,7 +24,7 @@ from chalkcompute.errors import (
 )
 from chalkcompute.manifests import labels, render
 from chalkcompute.manifests.record import Operation, Record
-from chalkcompute.service import contents, existing, preflight, records, replicas, revisions
+from chalkcompute.service import claims, contents, existing, preflight, records, replicas, revisions
 from chalkcompute.service.discovery import Place, discover
 from chalkcompute.service.existing import Live
 from chalkcompute.service.ownership import GoingError, is_shared
@@ -135,7 +135,9 @@ class _Deploy:
         manifests = self._render(plan.record)
         live = self._live(manifests, plan.record.id, found.spec.mode if found is not None else None)
         self.reporter.say("applying", "checking with a dry run")
+        self._make_volumes(plan.record, dry_run=True)
         drifted = self._dry_run(plan, manifests, live)
+        drifted |= {f"PersistentVolumeClaim/{missing.name}" for missing in self._prepared.claims.missing}
         if dry_run:
             if plan.action is not Action.UNCHANGED:
                 plan = replace(plan, record=self._begun(plan.record))
@@ -206,6 +208,16 @@ class _Deploy:
             world=self.world,
         )
         self.spec = self._prepared.spec
+        self.warnings += self._prepared.claims.warnings
+
+    def _make_volumes(self, record: Record, *, dry_run: bool) -> None:
+        claims.make(
+            self.cluster,
+            self._prepared.claims.missing,
+            namespace=record.namespace,
+            environment=record.environment,
+            dry_run=dry_run,
+        )
 
     def _plan(self, found: Record | None) -> Plan:
         return plan_deploy(
@@ -256,6 +268,7 @@ class _Deploy:
             revisions.write(self.cluster, left, (), self.world)
         revisions.write(self.cluster, record, plan.changes, self.world)
         record = self._hold(record)
+        self._make_volumes(record, dry_run=False)
         manifests = self._render(record)
         steps = replicas.plan(
             self.spec,

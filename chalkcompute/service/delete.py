@@ -100,6 +100,7 @@ class _Delete:
         if marked.spec.mode == "keda":
             grant = labels.grant_name(self._namespace)
             kept.append(f"ReferenceGrant/{grant}: shared by the groups of this environment")
+        kept += _volumes_kept(marked)
         return DeleteResult(marked.id, marked.name, _named(made), tuple(kept))
 
     def _followed(self, record: Record) -> DeleteResult:
@@ -108,7 +109,8 @@ class _Delete:
         selector = labels.objects_of(record.id)
         made = self._objects(self._kinds(), selector)
         self._wait_gone(selector, record.name)
-        return DeleteResult(record.id, record.name, _named(made), (f"ConfigMap/{tombstone}: its history",))
+        kept = (f"ConfigMap/{tombstone}: its history", *_volumes_kept(record))
+        return DeleteResult(record.id, record.name, _named(made), kept)
 
     def leftovers(self, selector: str, wanted: str, *, name: str | None = None) -> DeleteResult:
         """Remove objects whose record is gone, if there are any.
@@ -225,6 +227,11 @@ class _Delete:
                     raise
                 # The others go by themselves, whether or not they may be seen.
         return [obj for obj in found if not is_tombstone(obj)]
+
+
+def _volumes_kept(record: Record) -> list[str]:
+    names = sorted({mount.name for mount in record.spec.volumes})
+    return [f"PersistentVolumeClaim/{name}: a volume, with what is in it" for name in names]
 
 
 def _named(objects: list[Manifest]) -> tuple[str, ...]:

@@ -10,9 +10,17 @@ from collections.abc import Iterable
 from chalkcompute.errors import SpecError
 from chalkcompute.spec.checks import quoted
 from chalkcompute.spec.environment import validate_entrypoint, validate_env
+from chalkcompute.spec.mounts import VolumeMount
 from chalkcompute.spec.tags import validate_tags
 
-__all__ = ["bad_dotenv_line", "parse_entrypoint", "parse_env", "parse_tag", "parse_tags"]
+__all__ = [
+    "bad_dotenv_line",
+    "parse_entrypoint",
+    "parse_env",
+    "parse_tag",
+    "parse_tags",
+    "parse_volume",
+]
 
 
 def parse_tags(text: str) -> dict[str, str]:
@@ -52,6 +60,23 @@ def parse_env(text: str) -> tuple[str, str]:
         raise SpecError("an environment variable is not `NAME=value`: it has no `=`", field="env")
     validate_env({name: value})
     return name, value
+
+
+def parse_volume(text: str) -> VolumeMount:
+    """Read one `NAME:/path`, or `NAME:/path:ro`.
+
+    Raises:
+        SpecError: It has another form, or a name or a path that cannot be.
+    """
+    name, colon, rest = text.partition(":")
+    path, ends, access = rest.partition(":")
+    if not colon or (ends and access not in ("ro", "rw")):
+        raise SpecError(
+            f"the volume {quoted(text)} is not `NAME:/path` or `NAME:/path:ro`",
+            field="volumes",
+            hint="for example `training-data:/data`",
+        )
+    return VolumeMount(name, path, read_only=access == "ro")
 
 
 def bad_dotenv_line(text: str, *, valueless: bool = False) -> int | None:

@@ -342,3 +342,48 @@ def test_ctrl_c_says_that_the_group_goes_on(invoke: Invoke, client: MemoryClient
     result = invoke(*CREATE, code=130)
     assert "`inference` goes on by itself" in result.stderr
     assert "chalk scaling-group get inference" in result.stderr
+
+
+def test_secrets_and_volumes(invoke: Invoke, client: MemoryClient) -> None:
+    client.environ = {"OPENAI_API_KEY": "hunter2", "PROD_TOKEN": "hunter3"}
+    flags = (
+        "--secret=OPENAI_API_KEY",
+        "--secret=TOKEN=PROD_TOKEN",
+        "--volume=data:/data",
+        "--volume=m:/m:ro",
+    )
+    result = invoke(*CREATE, *flags)
+    assert result.exit_code == 0
+    assert "hunter" not in result.output + result.stderr
+    (content,) = client.contents
+    assert content is not None
+    assert dict(content.secret_values) == {"OPENAI_API_KEY": "hunter2", "TOKEN": "hunter3"}
+    assert [(m.name, m.path, m.read_only) for m in client.specs[0].volumes] == [
+        ("data", "/data", False),
+        ("m", "/m", True),
+    ]
+    assert "data:/data, m:/m:ro" in result.output
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--secret=NOWHERE", "`NOWHERE` has no value here"),
+        ("--secret=A B", "cannot be the name of an environment variable"),
+        ("--volume=data", "is not `NAME:/path`"),
+        ("--volume=data:/data:x", "is not `NAME:/path`"),
+        ("--volume=data:data", "is not absolute"),
+    ],
+)
+def test_secrets_and_volumes_that_cannot_be(
+    invoke: Invoke, client: MemoryClient, flag: str, said: str
+) -> None:
+    result = invoke(*CREATE, flag, code=2)
+    assert client.specs == []
+    assert said in result.stderr
+
+
+def test_manifests_need_no_values(invoke: Invoke, client: MemoryClient) -> None:
+    assert invoke("sg", "manifests", "x", "--image=a:b", "--secret=NOWHERE").exit_code == 0
+    assert client.contents[0] is not None
+    assert dict(client.contents[0].secret_values) == {"NOWHERE": ""}

@@ -13,7 +13,9 @@ from chalkcompute.manifests.live import LiveGroup
 from chalkcompute.manifests.placement import Gateway, Owner, Placement, PortHistory
 from chalkcompute.manifests.record import Record
 from chalkcompute.spec import ScalingGroupSpec
+from chalkcompute.spec.mounts import VolumeMount
 from chalkcompute.spec.probes import ReadinessProbe
+from chalkcompute.spec.secrets import SecretRef
 
 DATA = Path(__file__).parent / "data"
 GROUP_ID = "6f1c9a2e-3b54-4f0e-9d55-2f7f3f0f8a11"
@@ -197,6 +199,10 @@ def specs(draw: st.DrawFn) -> ScalingGroupSpec:
         tags=draw(st.dictionaries(key, value, max_size=3)),
         entrypoint=draw(st.none() | st.lists(_TEXT.filter(bool), min_size=1, max_size=4).map(tuple)),
         readiness_probe=draw(st.none() | probes()),
+        args=draw(st.none() | st.lists(_TEXT, max_size=3).map(tuple)),
+        working_dir=draw(st.sampled_from([None, "/", "/srv"])),
+        secrets=draw(st.sampled_from([(), (SecretRef("LONGER_THAN_TEN", "db", "k", "7"),)])),
+        volumes=draw(st.sampled_from([(), (VolumeMount("a", "/a"), VolumeMount("b", "/b", read_only=True))])),
     )
 
 

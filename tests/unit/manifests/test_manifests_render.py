@@ -15,7 +15,9 @@ from chalkcompute.manifests import render
 from chalkcompute.manifests.literals import literal
 from chalkcompute.manifests.placement import Placement, PortHistory
 from chalkcompute.spec import ScalingGroupSpec
+from chalkcompute.spec.mounts import VolumeMount
 from chalkcompute.spec.probes import ReadinessProbe
+from chalkcompute.spec.secrets import SecretRef
 from chalkcompute.types import Manifest
 from tests.properties import examples
 from tests.unit.manifests.manifests_builders import (
@@ -65,6 +67,28 @@ GOLDEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "entrypoint": ["python", "-m", "http.server", "$(PORT)"],
             "env": {"LOG_LEVEL": "INFO", "PASSWORD": "a$$b$c", "EMPTY": ""},
             "tags": {"team": "ml", "version": "2.1"},
+        },
+        {},
+    ),
+    "arguments-and-folder": ({"args": ["serve", "$(PORT)", ""], "working_dir": "/srv/app/"}, {}),
+    "secrets": (
+        {
+            "env": {"PLAIN": "1"},
+            "secrets": (
+                SecretRef("OPENAI_API_KEY", "inference-env-0123456789ab", "OPENAI_API_KEY"),
+                SecretRef("DB_PASSWORD", "db", "password", "4711"),
+                SecretRef("DB_USER", "db", "user", "4711"),
+            ),
+        },
+        {},
+    ),
+    "volumes": (
+        {
+            "volumes": (
+                VolumeMount("training-data", "/data"),
+                VolumeMount("models", "/models", read_only=True),
+                VolumeMount("training-data", "/again", read_only=True),
+            )
         },
         {},
     ),
@@ -215,10 +239,13 @@ def test_what_holds_for_every_spec(spec: ScalingGroupSpec, placement: Placement)
 @given(spec=specs())
 def test_env_and_command_reach_the_process_literally(spec: ScalingGroupSpec) -> None:
     container = pod_of(render(spec, a_placement()))["containers"][0]
-    got = {item["name"]: expand(item["value"], dict(spec.env)) for item in container.get("env", [])}
+    plain = [item for item in container.get("env", []) if "value" in item]
+    got = {item["name"]: expand(item["value"], dict(spec.env)) for item in plain}
     assert got == dict(spec.env)
     command = container.get("command")
     assert (None if command is None else tuple(expand(c, {}) for c in command)) == spec.entrypoint
+    args = container.get("args")
+    assert (None if args is None else tuple(expand(a, {}) for a in args)) == spec.args
 
 
 @pytest.mark.parametrize("text", ["$(HOME)", "$$", "$$(A)", "$$$", "a$b", "$", "$(", "$()$$("])

@@ -294,7 +294,7 @@ def test_a_failure_leaves_the_handle_with_what_was_last_seen(kind: type[DeployFa
         ({"readiness_probe": "/"}, "readiness_probe"),
         ({"client": "x"}, "client"),
         ({"secrets": ["OPENAI_API_KEY"]}, "secrets"),
-        ({"volumes": [("a", "/b")]}, "volumes"),
+        ({"volumes": [("a", "b")]}, "volumes"),
         ({"port": 0}, "port"),
         ({"name": "Web"}, "name"),
         ({"min_replicas": 3}, "min_replicas"),

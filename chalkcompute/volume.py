@@ -1,0 +1,126 @@
+"""`Volume`: storage of the namespace that replicas share and that outlives every group."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chalkcompute.errors import SpecError
+from chalkcompute.spec.checks import check_text, quoted
+from chalkcompute.spec.content import ClaimRequest
+from chalkcompute.spec.mounts import VolumeMount
+from chalkcompute.spec.secrets import check_object_name
+
+__all__ = ["Volume", "VolumeMount", "gather_volumes"]
+
+_SIZE = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)")
+_MODES = ("ReadWriteMany", "ReadWriteOnce", "ReadOnlyMany", "ReadWriteOncePod")
+_FORMS = 'write `("training-data", "/data")`, `Volume("training-data")` or `VolumeMount(…)`'
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume by its name: a PersistentVolumeClaim of the namespace.
+
+    No group owns it: it is there before the first and after the last, and `delete` leaves it alone.
+
+    Attributes:
+        name: Its name.
+        create: Make it at the deploy when there is none of that name; else that is an error.
+        size: Storage to ask for when it is made, such as `10Gi` (`spec.resources.requests.storage`).
+        access_modes: How replicas on several nodes may use it when it is made: `ReadWriteMany` by default,
+            `ReadWriteOnce`, `ReadOnlyMany`, `ReadWriteOncePod` (`spec.accessModes`).
+        storage_class: What makes it (`spec.storageClassName`); None is the cluster's default class.
+
+    Raises:
+        SpecError: A value that cannot be, or `create` without `size`.
+    """
+
+    name: str
+    create: bool = False
+    size: str | None = None
+    access_modes: tuple[str, ...] = ("ReadWriteMany",)
+    storage_class: str | None = None
+
+    def __post_init__(self) -> None:
+        check_object_name("volumes", self.name, what="the name of a volume")
+        if self.size is not None:
+            text = check_text("volumes", self.size, what=f"the size of volume `{self.name}`")
+            if not _SIZE.fullmatch(text):
+                raise SpecError(
+                    f"the size {quoted(text)} of volume `{self.name}` is no amount of storage",
+                    field="volumes",
+                    hint="for example `10Gi`",
+                )
+        elif self.create:
+            raise SpecError(
+                f"volume `{self.name}` has no size to be made with",
+                field="volumes",
+                hint=f'write `Volume({self.name!r}, create=True, size="10Gi")`',
+            )
+        object.__setattr__(self, "access_modes", self._modes())
+        if self.storage_class is not None:
+            check_object_name("volumes", self.storage_class, what="the name of a storage class")
+
+    def _modes(self) -> tuple[str, ...]:
+        modes: object = self.access_modes
+        if isinstance(modes, str) or not isinstance(modes, Sequence) or not modes:
+            modes = (modes,)
+        for mode in modes:
+            if mode not in _MODES:
+                raise SpecError(
+                    f"{quoted(mode)} is no access mode of volume `{self.name}`",
+                    field="volumes",
+                    hint=f"one of {', '.join(_MODES)}",
+                )
+        return tuple(modes)
+
+    def request(self) -> ClaimRequest | None:
+        """What to make when there is none of that name; None when that is an error."""
+        if not self.create or self.size is None:
+            return None
+        return ClaimRequest(self.name, self.size, self.access_modes, self.storage_class)
+
+
+def gather_volumes(value: object) -> tuple[tuple[VolumeMount, ...], tuple[ClaimRequest, ...]]:
+    """The argument `volumes`: what is mounted where, and what may have to be made first.
+
+    Raises:
+        SpecError: An item that is none of `(name, path)`, `(Volume, path)`, Volume and VolumeMount, or two
+            descriptions of one volume that differ.
+    """
+    if value is None:
+        return (), ()
+    if not isinstance(value, list | tuple):
+        raise SpecError(
+            f"`volumes` must be a list, not {type(value).__name__} {quoted(value)}",
+            field="volumes",
+            hint=_FORMS,
+        )
+    mounts: list[VolumeMount] = []
+    known: dict[str, Volume] = {}
+    for item in value:
+        mount, volume = _one(item)
+        mounts.append(mount)
+        if volume is not None and known.setdefault(volume.name, volume) != volume:
+            raise SpecError(f"volume `{volume.name}` is described in two ways", field="volumes")
+    requests = (volume.request() for volume in known.values())
+    return tuple(mounts), tuple(request for request in requests if request is not None)
+
+
+def _one(item: object) -> tuple[VolumeMount, Volume | None]:
+    if isinstance(item, VolumeMount):
+        return item, None
+    if isinstance(item, Volume):
+        return VolumeMount(item.name, f"/volumes/{item.name}"), item
+    if isinstance(item, list | tuple) and len(item) == 2:
+        what, path = item
+        if isinstance(what, Volume):
+            return VolumeMount(what.name, path), what
+        return VolumeMount(what, path), None
+    raise SpecError(
+        f"an item of `volumes` must be a name and a path, not {type(item).__name__} {quoted(item)}",
+        field="volumes",
+        hint=_FORMS,
+    )
