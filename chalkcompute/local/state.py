@@ -7,7 +7,8 @@ kubeconfig         how to reach the API server, with its token
 ports.json         ports in use, kept across restarts so that URLs stay
 logs/              daemon.log, envoy.log, pods/
 run/               locks, daemon.json (who runs, and where), the gateway's files
-runtime/           images and replicas
+runtime/           unpacked images and replicas
+images/            images as they were pushed and pulled
 volumes/           what claims hold, by namespace and name
 """
 
@@ -111,8 +112,17 @@ def _identify_by_ps(pid: int) -> ProcessIdentity | None:
     return None if len(shown) < 2 or shown[0].startswith("Z") else ProcessIdentity(pid, shown[1].strip())
 
 
-def write_atomically(path: Path, content: bytes | str, *, mode: int = 0o600) -> None:
-    """Replace a file in one step: a reader sees the old content or the new, never a part."""
+def write_atomically(
+    path: Path, content: bytes | str, *, mode: int = 0o600, durable: bool = False
+) -> None:
+    """Replace a file in one step: a reader sees the old content or the new, never a part.
+
+    Args:
+        path: The file.
+        content: All of it.
+        mode: Its permissions.
+        durable: Whether it must be on the disk when this returns, so that a power cut leaves no empty file.
+    """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -120,6 +130,9 @@ def write_atomically(path: Path, content: bytes | str, *, mode: int = 0o600) -> 
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
             file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(descriptor)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -192,6 +205,10 @@ class StateFolder:
     @property
     def volumes(self) -> Path:
         return self.path / "volumes"
+
+    @property
+    def images(self) -> Path:
+        return self.path / "images"
 
     @property
     def marker(self) -> Path:
