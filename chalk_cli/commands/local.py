@@ -63,6 +63,7 @@ def local() -> None:
 @click.option("--api-port", type=click.IntRange(1, 65535), help="Port of the API server on 127.0.0.1.")
 @click.option("--https-port", type=click.IntRange(1, 65535), help="Port of the gateway's HTTPS listener.")
 @click.option("--http-port", type=click.IntRange(1, 65535), help="Port of the gateway's HTTP listener.")
+@click.option("--registry-port", type=click.IntRange(1, 65535), help="Port of the registry of images.")
 @click.option(
     "--sandbox",
     type=click.Choice(SANDBOXES),
@@ -84,6 +85,7 @@ def up_command(
     api_port: int | None,
     https_port: int | None,
     http_port: int | None,
+    registry_port: int | None,
     sandbox: str,
     timeout: float,
     output: str,
@@ -95,7 +97,13 @@ def up_command(
         "see what is left running with `chalk local status`, and stop it with `chalk local down`"
     )
     found = lifecycle.up(
-        home, api_port=api_port, https_port=https_port, http_port=http_port, tier=sandbox, timeout=timeout
+        home,
+        api_port=api_port,
+        https_port=https_port,
+        http_port=http_port,
+        registry_port=registry_port,
+        tier=sandbox,
+        timeout=timeout,
     )
     _write_up(cli, found, output)
     for notice in found.notices:
@@ -225,6 +233,7 @@ def _status_pairs(found: LocalStatus) -> list[tuple[str, str]]:
         ("API server", str(found.server)),
         ("Gateway", f"https://<environment>-<name>.{found.domain}:{found.https_port}"),
         *_plain_http(found),
+        *([] if found.registry is None else [("Registry", found.registry)]),
         ("Kubeconfig", str(found.kubeconfig)),
         ("State", str(found.state_dir)),
         ("Sandbox", str(found.tier)),

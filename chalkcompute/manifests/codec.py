@@ -86,7 +86,7 @@ def config_map(
     if spec_size > BODY_BYTES_MAX:
         raise SpecError(
             f"the description of `{of.name}` takes {spec_size} bytes, a record holds {BODY_BYTES_MAX}",
-            field="env" if of.spec.env else "entrypoint",
+            field="env" if of.spec.env else "entrypoint" if of.spec.entrypoint else "image",
             hint="put large values into files of the image",
         )
     found = labels.group_labels(name=of.name, group_id=of.id, environment=of.environment, tags=of.spec.tags)

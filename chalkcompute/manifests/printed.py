@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chalkcompute.errors import SpecError
+from chalkcompute.manifests.files import config_maps, pack
 from chalkcompute.manifests.placement import Placement
 from chalkcompute.manifests.rendering import render
 from chalkcompute.manifests.secret import masked_secret, placeholder_name
@@ -34,4 +35,8 @@ def printed(spec: ScalingGroupSpec, placement: Placement, content: Content) -> t
         refs = [SecretRef(name, own, name) for name in names]
         spec = replace(spec, secrets=(*spec.secrets, *refs))
         objects.append(masked_secret(spec, placement, own, names))
+    if content.files:
+        mounts, packed = pack(spec.name, content.files)
+        spec = replace(spec, files=mounts)
+        objects += config_maps(spec, placement, packed)
     return (*objects, *render(spec, placement))

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from chalkcompute.cluster.protocol import Cluster
-from chalkcompute.errors import ForbiddenError
+from chalkcompute.errors import ForbiddenError, SpecError
 from chalkcompute.manifests import labels
+from chalkcompute.manifests.files import PackedMap, config_maps, pack
 from chalkcompute.manifests.placement import Placement
 from chalkcompute.manifests.record import Record
 from chalkcompute.manifests.secret import secret
@@ -31,18 +32,22 @@ class Prepared:
     Attributes:
         spec: The spec as it is recorded.
         own: The group's Secret, or None when it has no values of its own.
+        maps: What the ConfigMaps of local files hold.
         claims: Volumes to make, and what may go wrong with those that are there.
     """
 
     spec: ScalingGroupSpec
     own: keys.OwnSecret | None = field(default=None, repr=False)
+    maps: tuple[PackedMap, ...] = ()
     claims: claims.Claims = field(default_factory=claims.Claims)
 
     def render(self, placement: Placement) -> tuple[Manifest, ...]:
         """The objects, which are applied before all others."""
+        maps = config_maps(self.spec, placement, self.maps)
         if self.own is None:
-            return ()
-        return (secret(self.spec, placement, self.own.name, self.own.values, self.own.salt),)
+            return maps
+        own = secret(self.spec, placement, self.own.name, self.own.values, self.own.salt)
+        return (own, *maps)
 
 
 def prepare(
@@ -69,8 +74,32 @@ def prepare(
         ForbiddenError: The credential may not see it.
     """
     refs, own = keys.resolve(cluster, namespace, spec, content, group_id=group_id, new_salt=world.new_salt)
-    volumes = claims.look(cluster, namespace, spec, content.claims)
-    return Prepared(replace(spec, secrets=refs), own, volumes)
+    spec = replace(spec, secrets=refs)
+    maps: tuple[PackedMap, ...] = ()
+    if content.files:
+        mounts, maps = pack(spec.name, content.files)
+        spec = replace(spec, files=mounts)
+    elif spec.files:
+        _require_files(cluster, namespace, spec, group_id)
+    return Prepared(spec, own, maps, claims.look(cluster, namespace, spec, content.claims))
+
+
+def _require_files(cluster: Cluster, namespace: str, spec: ScalingGroupSpec, group_id: str | None) -> None:
+    """That the files of a recorded spec are still in the cluster: nobody here has them."""
+    selector = labels.contents_named(spec.name, labels.CONTENT_FILES)
+    found = cluster.list("ConfigMap", namespace, labels=selector, metadata_only=True)
+    there = {
+        obj["metadata"]["name"] for obj in found if group_id is not None and labels.is_owned_by(obj, group_id)
+    }
+    for mount in spec.files:
+        gone = [name for name in mount.config_maps if name not in there]
+        if gone:
+            raise SpecError(
+                f"the local files for `{mount.path}` are gone: there is no ConfigMap `{gone[0]}` of this "
+                f"group in namespace `{namespace}`",
+                field="image",
+                hint="they are not recorded: deploy from the description that has them",
+            )
 
 
 def is_content(manifest: Manifest) -> bool:
@@ -138,4 +167,5 @@ def prune(cluster: Cluster, record: Record) -> list[str]:
 
 def _named(spec: ScalingGroupSpec) -> set[str]:
     """Names of the objects that hold a spec's content, foreign Secrets among them."""
-    return {ref.secret for ref in spec.secrets}
+    maps = {name for mount in spec.files for name in mount.config_maps}
+    return maps | {ref.secret for ref in spec.secrets}
