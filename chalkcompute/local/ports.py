@@ -275,10 +275,11 @@ class Runtime(Protocol):
 
     def release_address(self, pod_uid: str) -> None: ...
 
-    async def pull(self, image: str) -> tuple[str, str | None]:
+    async def pull(self, image: str, *, policy: str = "IfNotPresent") -> tuple[str, str | None]:
         """Make an image ready: `(image id, warning or None)`; raises `ImagePullError`.
 
-        The warning is set when the host base stands in for the image.
+        `policy` is the container's `imagePullPolicy`. The warning is set when the host base stands in for
+        the image.
         """
         ...
 

@@ -42,6 +42,9 @@ __all__ = ["ContainerRunner", "PodContext"]
 
 _MESSAGE_BYTES = 4096
 _DEFAULT_GRACE_SECONDS = 30
+_QUIET_SECONDS = 1.0
+# Reasons that another try does not change, and the reason of the Event that says so.
+_FINAL = {"InvalidImageName": "InspectFailed", "ErrImageNeverPull": "ErrImageNeverPull"}
 
 
 class PodContext(Protocol):
@@ -132,23 +135,39 @@ class ContainerRunner:
 
     async def _pull(self) -> None:
         image = str(self.spec["image"])
+        policy = str(self.spec.get("imagePullPolicy") or "IfNotPresent")
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
+            # What is on this machine is there at once, and whoever waits for longer wants to know why.
+            say = loop.call_later(
+                _QUIET_SECONDS, self._event, "Normal", "Pulling", f'Pulling image "{image}"'
+            )
             try:
-                image_id, warning = await self._context.runtime.pull(image)
+                image_id, warning = await self._context.runtime.pull(image, policy=policy)
             except ImagePullError as error:
                 await self._wait_for_image(image, error)
                 continue
+            finally:
+                say.cancel()
             break
         if image_id != self.state.image_id:
             self.state.image_id = image_id
-            self._event("Normal", "Pulled", f'Container image "{image}" already present on machine')
+            seconds = loop.time() - began
+            self._event(
+                "Normal",
+                "Pulled",
+                f'Container image "{image}" already present on machine'
+                if seconds < _QUIET_SECONDS
+                else f'Successfully pulled image "{image}" in {seconds:.1f}s',
+            )
             if warning is not None:
                 self._context.substituted(self.name, warning)
 
     async def _wait_for_image(self, image: str, error: ImagePullError) -> None:
-        if error.reason == "InvalidImageName":
+        if error.reason in _FINAL:
             self._wait(error.reason, str(error))
-            self._event("Warning", "InspectFailed", str(error))
+            self._event("Warning", _FINAL[error.reason], str(error))
             self._event("Warning", "Failed", f"Error: {error.reason}")
             await asyncio.sleep(self._context.back_off.base_seconds)
             return

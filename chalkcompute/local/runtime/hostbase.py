@@ -101,6 +101,15 @@ class HostBase:
             f"instead; install Python {request} to get what you asked for"
         )
 
+    async def of_version(self, version: str) -> Interpreter | None:
+        """The interpreter of exactly this version (`3.12.1`), None when this machine has none."""
+        minor = ".".join(version.split(".")[:2])
+        for candidate in self._candidates(minor):
+            interpreter = await self._ask(candidate)
+            if interpreter is not None and interpreter.version == version:
+                return interpreter
+        return None
+
     async def _matching(self, request: PythonRequest) -> Interpreter | None:
         if request.minor is None:
             own = await self._ask(self._own)

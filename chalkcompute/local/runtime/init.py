@@ -31,8 +31,9 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING or __package__:
-    from chalkcompute.local.runtime import kernel, rootfs
+    from chalkcompute.local.runtime import identity, kernel, rootfs
 else:
+    import identity
     import kernel
     import rootfs
 
@@ -128,6 +129,7 @@ def _become_program(plan: dict[str, Any], control: socket.socket) -> NoReturn:
     program = find_program(argv[0], env.get("PATH", os.defpath))
     if plan["namespaces"]:
         kernel.limit_capabilities()
+        env = {"HOME": _become_user(plan), **env}
     if plan["filter"]:
         listener = kernel.install_filter()
         rights = array.array("i", [listener])
@@ -140,6 +142,19 @@ def _become_program(plan: dict[str, Any], control: socket.socket) -> NoReturn:
         os.execve(program, argv, env)
     except OSError as error:
         raise _StartFailureError(f"exec {program}: {_strerror(error)}") from None
+
+
+def _become_user(plan: dict[str, Any]) -> str:
+    """Run as the image's user where there is more than one; returns the home folder."""
+    several = plan["namespaces"] == "root"
+    try:
+        user = identity.identify(plan["user"] if several else "")
+    except LookupError as error:
+        raise _StartFailureError(str(error)) from None
+    if several and (user.uid, user.gid) != (0, 0):
+        identity.become(user)
+        kernel.die_with_parent(signal.SIGKILL)  # forgotten with the change
+    return user.home
 
 
 def find_program(name: str, path: str) -> str:

@@ -1,11 +1,16 @@
-"""The root file system of a replica: parts of the host under overlays, its own /tmp, /dev, /proc, and mounts.
+"""The root file system of a replica: an image's layers under an overlay, its own /dev, /proc, and mounts.
+
+With the host base, parts of the host are the lowest layers: one overlay for each top-level folder, since a
+user namespace refuses the host's root as a whole (mounts below it are locked).
 
 Runs in the init of a replica, inside its own mount namespace, as root of the machine or of a user
-namespace. What is written lands in a tmpfs and goes with the replica: nothing of the host changes.
+namespace. What is written lands in a tmpfs and goes with the replica: nothing of the host changes. The
+root is built from outside, and images are written by strangers: no path of the new root is used before its
+symbolic links are resolved in there.
 """
 
 # The init starts sooner without pathlib, and paths here are built from strings that we wrote.
-# ruff: noqa: PTH101, PTH102, PTH103, PTH112, PTH114, PTH115, PTH120, PTH123, PTH208, PTH211
+# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH112, PTH114, PTH115, PTH120, PTH123, PTH211
 
 from __future__ import annotations
 
@@ -15,160 +20,227 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
     from chalkcompute.local.runtime import kernel
+    from chalkcompute.local.runtime.scoped import resolve
 else:
     import kernel
+    from scoped import resolve
 
 # What an image would bring along. The rest of the host (/root, /home, /tmp, data folders) stays outside.
-_LAYERS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var", "nix", "gnu")
-_EMPTY = ("proc", "sys", "dev", "run", "root", "home", "mnt", "media", "srv", ".old")
+_HOST = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var", "nix", "gnu")
+_EMPTY = ("run", "root", "home", "mnt", "media", "srv")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_OLD = ".chalk-old"
 
 
 def enter(plan: dict[str, Any]) -> None:
     """Build the root under `plan["scratch"]` (an empty folder) and make it the root of this process."""
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    plan = {
-        **plan,
-        "cwd": _resolved(plan["cwd"]),
-        "mounts": [{**mount, "target": _resolved(mount["target"])} for mount in plan["mounts"]],
-    }
     scratch = plan["scratch"]
     kernel.mount("tmpfs", scratch, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
-    root = f"{scratch}/root"
-    os.mkdir(root)
-    # A mount of its own, or pivot_root refuses it.
-    kernel.mount("tmpfs", root, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
-    for name in _LAYERS:
-        _layer(plan, name, root)
-    for name in _EMPTY:
-        os.makedirs(f"{root}/{name}", exist_ok=True)
-    for name in ("tmp", "var/tmp"):
-        with contextlib.suppress(OSError):  # /var/tmp may be the host's, read-only
-            os.makedirs(f"{root}/{name}", exist_ok=True)
-            os.chmod(f"{root}/{name}", 0o1777)
-    for tree in plan["trees"]:
-        _tree(scratch, tree, root)
-    _links(plan["links"], root)
-    _kernel_file_systems(root)
-    for mount in plan["mounts"]:
-        _bind(mount["source"], root + mount["target"], mount["read_only"])
-    _ensure_folder(root + plan["cwd"])
-    kernel.pivot_root(root, f"{root}/.old")
+    # Overlays name their folders from here, by short links: the options of a mount end at 4096 bytes.
+    os.chdir(scratch)
+    root = _Root(plan, f"{scratch}/root")
+    root.build()
+    kernel.pivot_root(root.path, f"{root.path}/{_OLD}")
 
 
-def _resolved(path: str) -> str:
-    """A path inside, free of the symbolic links that the layers share with the host (/var/run, /lib).
+class _Root:
+    """A root in the making."""
 
-    Followed from outside, before the root is changed, such a link would lead to the host's own files.
-    """
-    top = path.split("/")[1] if path.startswith("/") else ""
-    return os.path.realpath(path) if top in _LAYERS else path
+    def __init__(self, plan: dict[str, Any], path: str) -> None:
+        self.path = path
+        self._layers: list[str] = plan["layers"]
+        self._host: bool = plan["host"]
+        self._trees: list[str] = plan["trees"]
+        self._files: dict[str, str] = plan["files"]
+        self._overlays = 0
+        self._mounts: list[dict[str, Any]] = [
+            {**mount, "target": resolve(mount["target"], self._link_below)} for mount in plan["mounts"]
+        ]
+        self._cwd = resolve(plan["cwd"], self._link_below)
 
+    def build(self) -> None:
+        os.mkdir(self.path)
+        self._base()
+        if self._host:
+            for name in _HOST:
+                self._host_folder(name)
+            for name in _EMPTY:
+                self._folder(f"/{name}")
+            for name in ("/tmp", "/var/tmp"):
+                with contextlib.suppress(OSError):  # /var/tmp may be the host's, read-only
+                    os.chmod(self._folder(name), 0o1777)
+            for tree in self._trees:
+                self._tree(tree)
+        self._kernel_file_systems()
+        for path, text in self._files.items():
+            self._write(path, text)
+        for mount in self._mounts:
+            _bind(mount["source"], self._mount_point(mount["source"], mount["target"]), mount["read_only"])
+        with contextlib.suppress(OSError):  # the change into it then fails, and that is reported
+            self._folder(self._cwd)
+        os.mkdir(f"{self.path}/{_OLD}")
 
-def _layer(plan: dict[str, Any], name: str, root: str) -> None:
-    """One top-level folder of the host, writable through an overlay, else read-only."""
-    source, target = f"/{name}", f"{root}/{name}"
-    if os.path.islink(source):
-        os.symlink(os.readlink(source), target)
-        return
-    if not os.path.isdir(source):
-        return
-    os.mkdir(target)
-    upper = f"{plan['scratch']}/upper-{name}"
-    os.mkdir(upper)
-    # In a user namespace the host's folders belong to nobody: what must exist is made in the upper layer.
-    for path, text in plan["files"].items():
-        if path.startswith(f"/{name}/"):
-            _write(upper + path[len(source) :], text)
-    for path, link in plan["links"].items():
-        if path.startswith(f"/{name}/"):
-            _link(upper + path[len(source) :], link)
-    for mount in plan["mounts"]:
-        if mount["target"].startswith(f"/{name}/"):
-            _mount_point(mount["source"], upper + mount["target"][len(source) :])
-    if plan["cwd"].startswith(f"/{name}/") and not os.path.isdir(plan["cwd"]):
-        os.makedirs(upper + plan["cwd"][len(source) :], exist_ok=True)
-    _overlay(plan["scratch"], name, source, upper, target)
+    # Layers ---------------------------------------------------------------------------------
 
+    def _base(self) -> None:
+        """The image's own files."""
+        os.mkdir("empty")
+        if self._overlay(self._layers or ["empty"], self._new_upper(), self.path):
+            return
+        if not self._host or len(self._layers) > 1:
+            raise OSError(
+                "this kernel mounts no overlay for ordinary users, as Linux does from 5.11 on: "
+                "start the local cluster as root"
+            )
+        # A mount of its own, or pivot_root refuses it.
+        kernel.mount("tmpfs", self.path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
 
-def _overlay(scratch: str, name: str, source: str, upper: str, target: str) -> None:
-    work = f"{scratch}/work-{name}"
-    os.mkdir(work)
-    layers = f"lowerdir={source},upperdir={upper},workdir={work}"
-    for data in (layers + ",userxattr", layers):  # `userxattr` came with 5.11
+    def _host_folder(self, name: str) -> None:
+        """One top-level folder of the host under the image's, writable through an overlay, else read-only."""
+        source, target = f"/{name}", f"{self.path}/{name}"
+        present = os.path.lexists(target)
+        if present and not _is_folder(target):
+            return  # the image has something else in that place
+        if os.path.islink(source):
+            if not present:
+                os.symlink(os.readlink(source), target)
+                return
+            source = os.path.realpath(source)
+        if not os.path.isdir(source):
+            return
+        if not present:
+            os.mkdir(target)
+        upper = self._new_upper()
+        self._prepare_upper(upper, name)
+        above = [f"{layer}/{name}" for layer in self._layers if _is_folder(f"{layer}/{name}")]
+        if not self._overlay([*above, source], upper, target):
+            _bind(source, target, read_only=True)
+
+    def _tree(self, path: str) -> None:
+        """A folder of the host at its own path (an interpreter): overlay, else read-only."""
+        target = self._folder(path)
+        if not self._overlay([path], self._new_upper(), target):
+            _bind(path, target, read_only=True)
+
+    def _prepare_upper(self, upper: str, name: str) -> None:
+        """Make what must exist in a folder of the host.
+
+        In a user namespace the host's folders belong to nobody, and nothing can be made in them.
+        """
+        start = f"/{name}/"
+        for path, text in self._files.items():
+            if path.startswith(start):
+                os.makedirs(os.path.dirname(upper + path[len(name) + 1 :]), exist_ok=True)
+                with open(upper + path[len(name) + 1 :], "w", encoding="utf-8") as file:
+                    file.write(text)
+        for mount in self._mounts:
+            if mount["target"].startswith(start):
+                _make(upper + mount["target"][len(name) + 1 :], os.path.isdir(mount["source"]))
+        if self._cwd.startswith(start):
+            os.makedirs(upper + self._cwd[len(name) + 1 :], exist_ok=True)
+
+    def _new_upper(self) -> str:
+        self._overlays += 1
+        os.mkdir(f"u{self._overlays}")
+        return f"u{self._overlays}"
+
+    def _overlay(self, sources: list[str], upper: str, target: str) -> bool:
+        """An overlay of folders, the uppermost first; whether the kernel mounts it."""
+        number = upper[1:]
+        os.mkdir(f"w{number}")
+        names = [f"{number}.{index}" for index in range(len(sources))]
+        for name, source in zip(names, sources, strict=True):
+            os.symlink(source, name)
+        layers = f"lowerdir={':'.join(names)},upperdir={upper},workdir=w{number}"
+        for data in (f"{layers},userxattr", layers):  # `userxattr` came with 5.11
+            try:
+                kernel.mount("overlay", target, "overlay", 0, data)
+            except OSError:
+                continue
+            return True
+        return False
+
+    # Paths ----------------------------------------------------------------------------------
+
+    def _link_below(self, path: str) -> str | None:
+        """Where the link at a path of the new root will lead, before it is there."""
+        places = [f"{layer}{path}" for layer in self._layers]
+        if self._host and path.split("/")[1] in _HOST:
+            places.append(path)
+        for place in places:
+            if os.path.lexists(place):
+                return os.readlink(place) if os.path.islink(place) else None
+        return None
+
+    def _link_at(self, path: str) -> str | None:
+        place = f"{self.path}{path}"
+        return os.readlink(place) if os.path.islink(place) else None
+
+    def _at(self, path: str) -> str:
+        """Where a path of the new root is now."""
+        return self.path + resolve(path, self._link_at)
+
+    def _folder(self, path: str) -> str:
+        """A folder of the new root, made if it is not there."""
+        place = self._at(path)
+        os.makedirs(place, exist_ok=True)
+        return place
+
+    def _mount_point(self, source: str, target: str) -> str:
+        place = self._at(target)
+        _make(place, os.path.isdir(source))
+        return place
+
+    def _write(self, path: str, text: str) -> None:
+        """A file in the place of what is there, be it a link."""
+        folder, name = os.path.split(path)
+        place = f"{self._folder(folder)}/{name}"
+        with contextlib.suppress(OSError):  # a folder of the host that is read-only or not ours
+            if os.path.islink(place):
+                os.unlink(place)
+            with open(place, "w", encoding="utf-8") as file:
+                file.write(text)
+
+    # Kernel ---------------------------------------------------------------------------------
+
+    def _kernel_file_systems(self) -> None:
+        quiet = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+        proc, dev = self._folder("/proc"), self._folder("/dev")
         try:
-            kernel.mount("overlay", target, "overlay", 0, data)
-        except OSError:
-            continue
+            kernel.mount("proc", proc, "proc", quiet)
+        except OSError:  # a container hides parts of /proc and so refuses a fresh one
+            kernel.mount("/proc", proc, None, kernel.MS_BIND | kernel.MS_REC)
+        kernel.mount("tmpfs", dev, "tmpfs", kernel.MS_NOSUID, "mode=755,size=64k")
+        for name in _DEVICES:
+            _make(f"{dev}/{name}", folder=False)
+            _bind(f"/dev/{name}", f"{dev}/{name}", read_only=False)
+        os.mkdir(f"{dev}/shm")
+        kernel.mount("tmpfs", f"{dev}/shm", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=1777,size=64m")
+        os.symlink("/proc/self/fd", f"{dev}/fd")
+        for number, name in enumerate(("stdin", "stdout", "stderr")):
+            os.symlink(f"/proc/self/fd/{number}", f"{dev}/{name}")
+        with contextlib.suppress(OSError):  # programs ask it for the number of processors; few need it
+            _bind("/sys", self._folder("/sys"), read_only=True)
+
+
+def _is_folder(path: str) -> bool:
+    """Whether it is a folder itself, not a link to one."""
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
+def _make(path: str, folder: bool) -> None:
+    """Something to mount on."""
+    if folder:
+        os.makedirs(path, exist_ok=True)
         return
-    _bind(source, target, read_only=True)
-
-
-def _tree(scratch: str, path: str, root: str) -> None:
-    """A folder of the host at its own path (an interpreter): overlay, else read-only."""
-    number = sum(entry.startswith("upper-tree") for entry in os.listdir(scratch))
-    upper = f"{scratch}/upper-tree{number}"
-    os.mkdir(upper)
-    os.makedirs(root + path, exist_ok=True)
-    _overlay(scratch, f"tree{number}", path, upper, root + path)
-
-
-def _links(links: dict[str, str], root: str) -> None:
-    for path, target in links.items():
-        if not os.path.lexists(root + path):
-            with contextlib.suppress(OSError):  # a read-only layer: the program is then named by full path
-                _link(root + path, target)
-
-
-def _link(path: str, target: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    os.symlink(target, path)
-
-
-def _write(path: str, text: str) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-
-
-def _mount_point(source: str, target: str) -> None:
-    if os.path.isdir(source):
-        os.makedirs(target, exist_ok=True)
-        return
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    if not os.path.lexists(target):
-        with open(target, "a", encoding="utf-8"):
+    if not os.path.lexists(path):
+        with open(path, "a", encoding="utf-8"):
             pass
 
 
 def _bind(source: str, target: str, read_only: bool) -> None:
-    _mount_point(source, target)
     kernel.mount(source, target, None, kernel.MS_BIND | kernel.MS_REC)
     if read_only:
         kernel.make_read_only(target)
-
-
-def _kernel_file_systems(root: str) -> None:
-    quiet = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
-    try:
-        kernel.mount("proc", f"{root}/proc", "proc", quiet)
-    except OSError:  # a container hides parts of /proc and so refuses a fresh one
-        kernel.mount("/proc", f"{root}/proc", None, kernel.MS_BIND | kernel.MS_REC)
-    kernel.mount("tmpfs", f"{root}/dev", "tmpfs", kernel.MS_NOSUID, "mode=755,size=64k")
-    for name in _DEVICES:
-        _bind(f"/dev/{name}", f"{root}/dev/{name}", read_only=False)
-    os.mkdir(f"{root}/dev/shm")
-    kernel.mount(
-        "tmpfs", f"{root}/dev/shm", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=1777,size=64m"
-    )
-    os.symlink("/proc/self/fd", f"{root}/dev/fd")
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        os.symlink(f"/proc/self/fd/{number}", f"{root}/dev/{name}")
-    with contextlib.suppress(OSError):  # programs ask it for the number of processors; few need it
-        _bind("/sys", f"{root}/sys", read_only=True)
-
-
-def _ensure_folder(path: str) -> None:
-    """A working directory that is not there is made, as container runtimes do."""
-    with contextlib.suppress(OSError):  # the change into it then fails, and that is reported
-        os.makedirs(path, exist_ok=True)

@@ -11,23 +11,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chalkcompute.local.ports import Mount, ReplicaSpec, StartError
+from chalkcompute.local.ports import ImagePullError, Images, ReplicaSpec, StartError
 from chalkcompute.local.runtime.addresses import AddressPool
 from chalkcompute.local.runtime.hostbase import HostBase, Interpreter
-from chalkcompute.local.runtime.images import parse_reference
+from chalkcompute.local.runtime.hostlayer import UNFINISHED
 from chalkcompute.local.runtime.notify import Supervisor
-from chalkcompute.local.runtime.plain import ADDRESS_VARIABLE, hooked_python, linked_programs
+from chalkcompute.local.runtime.outside import outside_plan
+from chalkcompute.local.runtime.plain import hooked_python, linked_programs
+from chalkcompute.local.runtime.prepare import DEFAULT_PATH, ImagePreparer, PreparedImage
 from chalkcompute.local.runtime.probe import probe_machine
 from chalkcompute.local.runtime.process import ProcessReplica, start_process
 from chalkcompute.local.runtime.tiers import ONE_ADDRESS, TIERS, Tier, choose_tier, obstacle
 
 __all__ = ["LocalRuntime", "create_runtime"]
 
-_PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FOLDER = "runtime"
 _SCRATCH = "replica-"
 _CLOSE_SECONDS = 1.0
-_DEFAULT_COMMAND = ("python3",)
 # Interpreters below these come with the layers of the sandbox.
 _LAYERED = ("/usr/", "/opt/", "/var/", "/lib/", "/bin/", "/nix/", "/gnu/")
 # What lives here needs its neighbours, too.
@@ -39,6 +39,8 @@ def create_runtime(
     *,
     tier: str = "auto",
     environ: Mapping[str, str] | None = None,
+    images: Images | None = None,
+    host_base: HostBase | None = None,
 ) -> LocalRuntime:
     """The runtime for this machine. What an earlier one that was killed left in the folder is removed.
 
@@ -46,6 +48,8 @@ def create_runtime(
         state_dir: Folder for what replicas need on disk; one runtime at a time.
         tier: `ns-root`, `ns-user`, `notify` or `plain`, or `auto` for the best that the machine allows.
         environ: Where PATH and HOME are looked up, for the interpreters of the host base.
+        images: Where images come from; None for the host base alone.
+        host_base: Finds the interpreters of this machine; None for one of the runtime's own.
 
     Raises:
         ValueError: An unknown tier, or one that this machine does not allow.
@@ -58,18 +62,27 @@ def create_runtime(
         raise ValueError(f"this machine does not allow it ({why})")
     world = os.environ if environ is None else environ
     home = Path(world.get("HOME") or Path.home())
-    for leftover in (state_dir / _FOLDER).glob(f"{_SCRATCH}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    return LocalRuntime(state_dir, chosen, HostBase(search_path=world.get("PATH", ""), home=home))
+    for pattern in (f"{_SCRATCH}*", f"{UNFINISHED}*"):
+        for leftover in (state_dir / _FOLDER).glob(pattern):
+            shutil.rmtree(leftover, ignore_errors=True)
+    host_base = host_base or HostBase(search_path=world.get("PATH", ""), home=home)
+    return LocalRuntime(state_dir, chosen, host_base, images)
 
 
 class LocalRuntime:
     """Implements `ports.Runtime`."""
 
-    def __init__(self, state_dir: Path, tier: Tier, host_base: HostBase) -> None:
+    def __init__(self, state_dir: Path, tier: Tier, host_base: HostBase, images: Images | None) -> None:
         self._folder = state_dir / _FOLDER
         self._tier = tier
-        self._host_base = host_base
+        self._images = ImagePreparer(
+            images,
+            host_base,
+            tier,
+            state_dir,
+            self._folder,
+            lambda interpreter: self._programs(interpreter)[0],
+        )
         self._addresses = AddressPool()
         self._supervisor: Supervisor | None = None
         self._replicas: set[ProcessReplica] = set()
@@ -90,17 +103,25 @@ class LocalRuntime:
             self._supervisor.forget(self._addresses.assign(pod_uid))
         self._addresses.release(pod_uid)
 
-    async def pull(self, image: str) -> tuple[str, str | None]:
-        interpreter, warning = await self._host_base.resolve(parse_reference(image), image)
-        return interpreter.image_id(), warning
+    async def pull(self, image: str, *, policy: str = "IfNotPresent") -> tuple[str, str | None]:
+        prepared = await self._images.pull(image, policy)
+        return prepared.id, prepared.warning
 
     async def start(self, spec: ReplicaSpec) -> ProcessReplica:
-        interpreter, _ = await self._host_base.resolve(parse_reference(spec.image), spec.image)
+        try:
+            image = await self._images.ready(spec.image)
+        except ImagePullError as error:
+            raise StartError(str(error)) from error
         address = self.assign_address(spec.pod_uid)
         try:
             scratch = self._scratch()
         except OSError as error:
             raise StartError(f"cannot make a folder for the replica: {error}") from error
+        try:
+            plan = self._plan(spec, image, address, scratch)
+        except StartError:
+            scratch.rmdir()
+            raise
         supervisor = self._supervise()
 
         def clean_up(replica: ProcessReplica) -> None:
@@ -108,7 +129,7 @@ class LocalRuntime:
             shutil.rmtree(scratch, ignore_errors=True)  # an empty mount point
 
         replica = await start_process(
-            self._plan(spec, interpreter, address, scratch),
+            plan,
             log_path=spec.log_path,
             memory_limit=spec.memory_limit,
             on_listener=lambda listener, loopback: supervisor.add(listener, address, loopback),
@@ -132,69 +153,44 @@ class LocalRuntime:
         self._folder.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self._folder))
 
-    def _plan(
-        self, spec: ReplicaSpec, interpreter: Interpreter, address: str, scratch: Path
-    ) -> dict[str, Any]:
-        argv = [*(spec.command or ()), *spec.args] or list(_DEFAULT_COMMAND)
-        env = {**_image_environment(interpreter), "HOSTNAME": spec.pod}
+    def _plan(self, spec: ReplicaSpec, image: PreparedImage, address: str, scratch: Path) -> dict[str, Any]:
+        config = image.config
         plan: dict[str, Any] = {
             "namespaces": self._tier.namespaces,
             "filter": self._tier.filter,
             "hostname": spec.pod[:63],
             "scratch": str(scratch.resolve()),
-            "argv": argv,
-            "env": {**env, **spec.env},
-            "cwd": spec.working_dir or "/",
+            "argv": config.command_line(spec),
+            "env": {"PATH": DEFAULT_PATH, **config.env, "HOSTNAME": spec.pod, **spec.env},
+            "cwd": spec.working_dir or config.working_dir,
+            "user": config.user,
         }
         if self._tier.namespaces:
-            # A fresh image lets pip install; what it writes here goes with the replica.
-            plan["env"] = {"PIP_BREAK_SYSTEM_PACKAGES": "1", **plan["env"]}
-            return {**plan, **_inside(interpreter, spec.mounts, spec.pod, address)}
-        return self._outside(plan, spec, interpreter, address, scratch)
+            return {**plan, **_inside(image, spec, address)}
+        assert image.interpreter is not None  # else it was not prepared in this tier
+        return outside_plan(
+            plan,
+            spec,
+            image.interpreter,
+            programs=self._programs(image.interpreter),
+            merged=image.merged,
+            home=scratch,
+            hook_address=None if self._tier.filter else address,
+        )
 
-    def _outside(
-        self,
-        plan: dict[str, Any],
-        spec: ReplicaSpec,
-        interpreter: Interpreter,
-        address: str,
-        scratch: Path,
-    ) -> dict[str, Any]:
-        """Without mounts: PATH leads to the interpreter, HOME is a folder of the replica's own."""
-        programs = linked_programs(self._folder, interpreter)
-        path = f"{programs}:{_PATH}"
-        own: dict[str, str] = {"HOME": str(scratch)}
-        if not self._tier.filter:
-            path = f"{hooked_python(self._folder, interpreter)}:{path}"
-            own[ADDRESS_VARIABLE] = address
-        own["PATH"] = path
-        env = {**plan["env"], **own, **spec.env}
-        return {
-            **plan,
-            "argv": [_outside_path(word, spec.mounts) for word in plan["argv"]],
-            "env": {name: _outside_path(value, spec.mounts) for name, value in env.items()},
-            "cwd": _outside_path(plan["cwd"], spec.mounts),
-        }
+    def _programs(self, interpreter: Interpreter) -> list[Path]:
+        """Where `python` and the like are without namespaces, for the start of PATH."""
+        linked = linked_programs(self._folder, interpreter)
+        return [linked] if self._tier.filter else [hooked_python(self._folder, interpreter), linked]
 
 
-def _image_environment(interpreter: Interpreter) -> dict[str, str]:
-    """What a `python` image sets."""
+def _inside(image: PreparedImage, spec: ReplicaSpec, address: str) -> dict[str, Any]:
+    """What the mount namespace of a replica holds."""
+    hostname = spec.pod
     return {
-        "PATH": _PATH,
-        "HOME": "/root",
-        "LANG": "C.UTF-8",
-        "PYTHON_VERSION": interpreter.version,
-    }
-
-
-def _inside(
-    interpreter: Interpreter, mounts: tuple[Mount, ...], hostname: str, address: str
-) -> dict[str, Any]:
-    """What the mount namespace of a replica holds beside the layers."""
-    links = {f"/usr/local/bin/{name}": str(program) for name, program in interpreter.programs().items()}
-    return {
-        "trees": _trees(interpreter.prefix),
-        "links": {path: target for path, target in links.items() if path != target},
+        "layers": [str(folder) for folder in image.folders],
+        "host": image.interpreter is not None,
+        "trees": _trees(image.interpreter.prefix) if image.interpreter is not None else [],
         "files": {
             "/etc/hostname": f"{hostname}\n",
             "/etc/hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -203,7 +199,7 @@ def _inside(
         },
         "mounts": [
             {"source": str(mount.source.resolve()), "target": mount.target, "read_only": mount.read_only}
-            for mount in mounts
+            for mount in spec.mounts
         ],
     }
 
@@ -222,11 +218,3 @@ def _resolver(path: Path) -> dict[str, str]:
         return {"/etc/resolv.conf": path.read_text(encoding="utf-8")}
     except (OSError, UnicodeError):
         return {}
-
-
-def _outside_path(text: str, mounts: tuple[Mount, ...]) -> str:
-    """A path below a mount's target, as a path of the host; any other text as it is."""
-    for mount in sorted(mounts, key=lambda mount: len(mount.target), reverse=True):
-        if text == mount.target or text.startswith(mount.target.rstrip("/") + "/"):
-            return str(mount.source) + text[len(mount.target.rstrip("/")) :]
-    return text

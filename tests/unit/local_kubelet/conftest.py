@@ -58,6 +58,7 @@ class FakeRuntime:
     def __init__(self) -> None:
         self.replicas: list[FakeReplica] = []
         self.absent_images: set[str] = set()
+        self.policies: list[str] = []
         self.start_error: StartError | None = None
         self.addresses: dict[str, str | None] = {}
 
@@ -68,8 +69,14 @@ class FakeRuntime:
     def release_address(self, pod_uid: str) -> None:
         self.addresses.pop(pod_uid, None)
 
-    async def pull(self, image: str) -> tuple[str, str | None]:
+    async def pull(self, image: str, *, policy: str = "IfNotPresent") -> tuple[str, str | None]:
         parse_reference(image)
+        self.policies.append(policy)
+        if policy == "Never" and image in self.absent_images:
+            raise ImagePullError(
+                f'Container image "{image}" is not present with pull policy of Never',
+                reason="ErrImageNeverPull",
+            )
         if image in self.absent_images:
             raise ImagePullError(f"no `{image}` here")
         return "sha256:" + "0" * 64, f"image `{image}` is stood in for"

@@ -134,6 +134,24 @@ def test_an_image_name_that_is_none(cluster: RunCluster) -> None:
     cluster(scenario)
 
 
+def test_the_pull_policy_is_passed_on(cluster: RunCluster) -> None:
+    async def scenario(made: Cluster) -> None:
+        made.run_pod(image="python:latest")
+        await made.running()
+        made.runtime.absent_images.add("localhost/none:1")
+        made.run_pod("absent", image="localhost/none:1", imagePullPolicy="Never")
+        await made.until(lambda: "Never" in made.runtime.policies)
+        found = await made.until(
+            lambda: made.container("absent").get("state", {}).get("waiting", {}).get("message")
+        )
+        assert found == 'Container image "localhost/none:1" is not present with pull policy of Never'
+        assert made.container("absent")["state"]["waiting"]["reason"] == "ErrImageNeverPull"
+        assert made.events("ErrImageNeverPull") == [found]
+        assert made.runtime.policies[0] == "Always"
+
+    cluster(scenario)
+
+
 def test_a_missing_secret_is_waited_for(cluster: RunCluster) -> None:
     env = [{"name": "K", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "K"}}}]
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from chalkcompute.local.ports import ReplicaExit, ReplicaSpec
+from chalkcompute.local.ports import Images, ReplicaExit, ReplicaSpec
 from chalkcompute.local.runtime import LocalRuntime, create_runtime
 from chalkcompute.local.runtime.probe import probe_machine
 
@@ -43,7 +43,13 @@ class Sandbox:
 
     def __init__(self, folder: Path, tier: str) -> None:
         self.folder = folder
+        self.tier = tier
         self.runtime: LocalRuntime = create_runtime(folder, tier=tier)
+
+    async def use(self, images: Images) -> None:
+        """Take images from somewhere, instead of the host base alone."""
+        await self.runtime.close()
+        self.runtime = create_runtime(self.folder, tier=self.tier, images=images)
 
     def spec(self, *command: str, pod: str = "web", **changes: Any) -> ReplicaSpec:
         values: dict[str, Any] = {

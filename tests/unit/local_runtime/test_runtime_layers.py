@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import os
 import stat
 import tarfile
@@ -18,45 +17,13 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalkcompute.local.ports import ImageLayer
 from chalkcompute.local.runtime.layers import LayerStore, chain_ids
 from chalkcompute.local.runtime.unpack import LayerError
 from tests.properties import examples
+from tests.unit.local_runtime.images import OCI_LAYER as OCI
+from tests.unit.local_runtime.images import Member, archive, as_layer
 
-OCI = "application/vnd.oci.image.layer.v1.tar"
 DOCKER = "application/vnd.docker.image.rootfs.diff.tar"
-
-Member = tuple[str, Any]
-
-
-def archive(*members: Member) -> bytes:
-    """A tar archive of (name, content): bytes a file, None a folder, `->x` a link, `=x` a hard link."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as file:
-        for name, content in members:
-            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
-            info.name = name
-            data = b""
-            if content is None:
-                info.type, info.mode = tarfile.DIRTYPE, 0o755
-            elif isinstance(content, str):
-                info.type = tarfile.SYMTYPE if content.startswith("->") else tarfile.LNKTYPE
-                info.linkname = content.removeprefix("->").removeprefix("=")
-            elif isinstance(content, bytes):
-                data, info.size = content, len(content)
-            file.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def as_layer(
-    folder: Path, tar: bytes, media_type: str = OCI, *, blob: bytes | None = None, diff_id: str = ""
-) -> ImageLayer:
-    blob = tar if blob is None else blob
-    digest = hashlib.sha256(blob).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / digest).write_bytes(blob)
-    diff_id = diff_id or "sha256:" + hashlib.sha256(tar).hexdigest()
-    return ImageLayer(f"sha256:{digest}", diff_id, media_type, folder / digest)
 
 
 def unpacked(folder: Path, *tars: bytes) -> tuple[Path, ...]:
