@@ -132,7 +132,7 @@ class Registry:
         return self.manifest(repository, reference, namespace=namespace).descriptor
 
     def has_blob(self, repository: str, digest: str) -> bool:
-        """Whether the repository has a blob.
+        """Whether the repository has a blob, as far as the registry tells.
 
         Raises:
             RegistryError: The registry cannot be asked.
@@ -140,9 +140,13 @@ class Registry:
         return self._has_blob(repository, digest, _pull(repository))
 
     def _has_blob(self, repository: str, digest: str, scopes: Sequence[str]) -> bool:
+        what = f"blob `{digest}`"
         answer = self._connection.request(
-            "HEAD", _blob_path(repository, digest), f"blob `{digest}`", scopes=scopes, expect=(200, 404)
+            "HEAD", _blob_path(repository, digest), what, scopes=scopes, expect=(200, 403, 404, 405)
         )
+        # A store that the registry redirects to may allow GET only: then nobody can tell.
+        if answer.status in (403, 405) and self._connection.is_ours(answer.url):
+            raise self._connection.failure(answer, what, scopes)
         return answer.status == 200
 
     def read_blob(self, repository: str, digest: str, *, limit: int, namespace: str | None = None) -> bytes:

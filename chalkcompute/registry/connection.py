@@ -140,31 +140,33 @@ class Connection:
             RegistryError: No answer, or one that `expect` does not list.
         """
 
-        def once() -> tuple[Answer, RegistryError | None, float | None]:
+        def once() -> Answer:
             with self.stream(
                 method, path, what, scopes=scopes, query=query, headers=headers, content=content
             ) as response:
-                answer = self.read(response, limit if response.status_code in expect else None, what)
-            if answer.status in expect:
-                return answer, None, None
-            wait = _retry_after(answer.headers)
-            return answer, self.failure(answer, what, scopes), wait
+                return self.read(response, limit if response.status_code in expect else None, what)
 
-        tries = len(PAUSES) + 1
-        for attempt in range(tries):
-            last = attempt == tries - 1
+        last = len(PAUSES)
+        for attempt in range(last + 1):
+            wait: float | None = None
             try:
-                answer, failure, wait = once()
+                answer = once()
+                if answer.status in expect:
+                    return answer
+                wait = _retry_after(answer.headers)
+                failure = self.failure(answer, what, scopes)
             except httpx.HTTPError as error:
-                if last or not repeat or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+                again = repeat and not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                if attempt == last or not again:
                     raise transport_failure(self.host, what, error) from error
-                pause(PAUSES[attempt])
-                continue
-            if failure is None:
-                return answer
-            again = answer.status == 429 or (repeat and answer.status in PASSING)
-            if last or not again or (wait is not None and wait > _LONGEST_WAIT):
-                raise failure
+            except RegistryError as error:
+                # The token server refused.
+                if attempt == last or not _may_pass(error, repeat):
+                    raise
+            else:
+                too_long = wait is not None and wait > _LONGEST_WAIT
+                if attempt == last or too_long or not _may_pass(failure, repeat):
+                    raise failure
             pause(PAUSES[attempt] if wait is None else wait)
         raise AssertionError("the last try returns or raises")
 
@@ -224,7 +226,7 @@ class Connection:
 
         response = self._settled(lambda: send(self._authorizer.header(scopes)))
         try:
-            if response.status_code == 401 and self._is_ours(response.request.url):
+            if response.status_code == 401 and self.is_ours(response.request.url):
                 answer = self._authorizer.answer(response.headers.get_list("www-authenticate"), scopes, what)
                 if answer is not None:
                     response.close()
@@ -272,7 +274,7 @@ class Connection:
         """Send, and follow redirects; the token goes to the registry alone."""
         for _ in range(_REDIRECTS + 1):
             sent = dict(headers)
-            if authorization is not None and self._is_ours(url):
+            if authorization is not None and self.is_ours(url):
                 sent["Authorization"] = authorization
             body = None if content is None else content()
             request = self._client.build_request(method, url, headers=sent, content=body)
@@ -301,7 +303,8 @@ class Connection:
             raise RegistryError(f"`{self.host}` sends on to something that is no address")
         return joined
 
-    def _is_ours(self, url: httpx.URL) -> bool:
+    def is_ours(self, url: httpx.URL) -> bool:
+        """Whether an address is the registry's, so that it may see the token."""
         ours = self._base
         return (url.scheme, url.host, url.port) == (ours.scheme, ours.host, ours.port)
 
@@ -312,7 +315,13 @@ def pieces(response: httpx.Response) -> Iterator[bytes]:
         # A mock transport's answer has been read already.
         yield response.content
     else:
-        yield from response.iter_raw(1024 * 1024)
+        # In no larger pieces than they come: what is gathered is lost when the connection breaks.
+        yield from response.iter_raw()
+
+
+def _may_pass(failure: RegistryError, repeat: bool) -> bool:
+    """Whether another try is allowed: always after a 429, which did nothing."""
+    return failure.status == 429 or (repeat and failure.status in PASSING)
 
 
 def _tls_context(host: str, ca_file: Path | None) -> ssl.SSLContext:

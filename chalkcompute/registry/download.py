@@ -162,6 +162,7 @@ class _Download:
             self._part.unlink()
             raise self._of_other_size()
         self._progress.at(offset)
+        self._part.touch()
         with self._part.open("r+b") as stream:
             stream.truncate(offset)
             stream.seek(offset)

@@ -1,0 +1,224 @@
+"""Addresses, schemes, certificates and proxies: over real sockets on loopback."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+from chalkcompute.errors import RegistryError
+from chalkcompute.registry import Registry
+from tests.unit.registry.fakes import manifest_of
+
+MANIFEST = manifest_of(b"{}")
+
+
+@contextmanager
+def serving(context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A registry of one manifest, over TLS with a context; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(MANIFEST)))
+            self.end_headers()
+            self.wfile.write(MANIFEST)
+
+        def log_message(self, *args: object) -> None:
+            """Nothing on stderr."""
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Broken handshakes are what some tests are about."""
+
+        def finish_request(self, request: object, client_address: object) -> None:
+            # Here, in the thread of the request: a handshake in `accept` would stop all others.
+            assert isinstance(request, socket.socket)
+            stream = request if context is None else context.wrap_socket(request, server_side=True)
+            super().finish_request(stream, client_address)
+            if stream is not request:
+                stream.close()
+
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    """A self-signed certificate for `localhost`, as its PEM file and as a server's context."""
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("authority")
+    pem, key_file = folder / "ca.pem", folder / "key.pem"
+    pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem, key_file)
+    return pem, context
+
+
+def test_loopback_is_plain_http_and_knows_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    with serving() as port, Registry(f"127.0.0.1:{port}") as registry:
+        assert registry.manifest("a/b", "v1").raw == MANIFEST
+
+
+def test_loopback_that_speaks_only_tls(authority: tuple[Path, ssl.SSLContext]) -> None:
+    pem, context = authority
+    with serving(context) as port, Registry(f"localhost:{port}", ca_file=pem) as registry:
+        assert registry.manifest("a/b", "v1").raw == MANIFEST
+        assert registry.manifest("a/b", "v1").raw == MANIFEST
+
+
+@pytest.mark.parametrize("variable", ["CHALK_REGISTRY_CA_FILE", "SSL_CERT_FILE"])
+def test_the_authority_by_environment(
+    authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    pem, context = authority
+    monkeypatch.setenv(variable, str(pem))
+    with serving(context) as port, Registry(f"localhost:{port}") as registry:
+        assert registry.manifest("a/b", "v1").raw == MANIFEST
+
+
+def test_a_certificate_that_is_not_trusted(authority: tuple[Path, ssl.SSLContext]) -> None:
+    with (
+        serving(authority[1]) as port,
+        Registry(f"localhost:{port}") as registry,
+        pytest.raises(
+            RegistryError, match=rf"the certificate of `localhost:{port}` is not trusted: self"
+        ) as bad,
+    ):
+        registry.manifest("a/b", "v1")
+    assert bad.value.hint is not None
+    assert "`CHALK_REGISTRY_CA_FILE` or `SSL_CERT_FILE`" in bad.value.hint
+
+
+def test_a_certificate_file_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nothing")
+    for name in ("ca.pem", "absent.pem"):
+        with pytest.raises(
+            RegistryError, match=rf"the certificate file `.*{name}` for `r\.io` cannot be read"
+        ):
+            Registry("r.io", ca_file=tmp_path / name)
+
+
+def test_nothing_listens() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{taken.getsockname()[1]}"
+        with Registry(host) as registry, pytest.raises(RegistryError, match=f"nothing listens at .*`{host}`"):
+            registry.manifest("a/b", "v1")
+
+
+def test_no_such_host() -> None:
+    def serve(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("x", request=request) from socket.gaierror(-2, "unknown")
+
+    with (
+        Registry("nowhere.invalid", transport=httpx.MockTransport(serve)) as registry,
+        pytest.raises(RegistryError, match=r"there is no address for the registry `nowhere\.invalid`"),
+    ):
+        registry.manifest("a/b", "v1")
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (httpx.ConnectTimeout("x"), "does not answer: connect timed out"),
+        (httpx.ConnectError("x"), "cannot be reached"),
+        (httpx.ProxyError("x"), "the proxy does not connect"),
+        (httpx.ReadTimeout("x"), "stopped answering on manifest `v1` of `a/b`: timed out"),
+    ],
+)
+def test_other_failures_of_the_network(pauses: list[float], error: httpx.HTTPError, why: str) -> None:
+    def serve(request: httpx.Request) -> httpx.Response:
+        raise error
+
+    with (
+        Registry("r.io", transport=httpx.MockTransport(serve)) as registry,
+        pytest.raises(RegistryError, match=why),
+    ):
+        registry.manifest("a/b", "v1")
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("docker.io", "https://registry-1.docker.io"),
+        ("index.docker.io", "https://registry-1.docker.io"),
+        ("ghcr.io", "https://ghcr.io"),
+        ("10.0.0.1:5000", "https://10.0.0.1:5000"),
+        ("localhost:5000", "http://localhost:5000"),
+        ("127.1.2.3", "http://127.1.2.3"),
+        ("[::1]:5000", "http://[::1]:5000"),
+    ],
+)
+def test_where_a_registry_is(host: str, address: str) -> None:
+    seen: list[str] = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        seen.append(str(request.url))
+        return httpx.Response(200, content=MANIFEST)
+
+    with Registry(host, transport=httpx.MockTransport(serve)) as registry:
+        registry.manifest("a/b", "v1")
+    assert seen == [f"{address}/v2/a/b/manifests/v1"]
+
+
+def test_what_is_no_host() -> None:
+    with pytest.raises(RegistryError, match="is not a registry host"):
+        Registry("a:b:c")
+
+
+def test_an_upload_address_without_tls_behind_a_proxy(tmp_path: Path) -> None:
+    """Registries that do not know that they are reached over https say `http://` in `Location`."""
+    from tests.unit.registry.fakes import file_of
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        assert request.url.scheme == "https"
+        if request.method == "HEAD":
+            return httpx.Response(404)
+        headers = {"Location": "http://r.io/up/1"} if request.method == "POST" else {}
+        return httpx.Response(202 if request.method == "POST" else 201, headers=headers)
+
+    source, digest = file_of(tmp_path, b"x")
+    with Registry("r.io", transport=httpx.MockTransport(serve)) as registry:
+        registry.push_blob("a/b", digest, 1, source)
