@@ -221,7 +221,8 @@ class _Delete:
         found: list[Manifest] = []
         for kind in kinds:
             try:
-                found += self._cluster.list(kind, self._namespace, labels=selector)
+                # What is in them matters to nobody here, and must not travel where it is a secret.
+                found += self._cluster.list(kind, self._namespace, labels=selector, metadata_only=True)
             except ForbiddenError:
                 if kind in _WRITTEN:
                     raise

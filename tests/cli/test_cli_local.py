@@ -35,6 +35,7 @@ def test_status_says_what_the_sandbox_cannot_do() -> None:
         server="https://127.0.0.1:16443",
         https_port=18443,
         http_port=18080,
+        registry="localhost:5005",
         tier="notify",
         limitations=("no limits on memory",),
     )
@@ -43,6 +44,7 @@ def test_status_says_what_the_sandbox_cannot_do() -> None:
     assert ("Limitation", "no limits on memory") in pairs
     assert ("Gateway", "https://<environment>-<name>.gw.localhost:18443") in pairs
     assert ("Plain HTTP", "http://<environment>-<name>.gw.localhost:18080") in pairs
+    assert ("Registry", "localhost:5005") in pairs
     assert "Plain HTTP" not in dict(_status_pairs(dataclasses.replace(found, http_port=None)))
 
 
