@@ -1,6 +1,7 @@
-"""The daemon of the embedded cluster: API server, controllers, kubelet and gateway in one loop.
+"""The daemon of the embedded cluster: API server, controllers, kubelet, gateway and registry in one loop.
 
     python -m chalkcompute.local.daemon --state FOLDER [--api-port N] [--https-port N] [--http-port N]
+        [--registry-port N]
 
 `lifecycle.up` starts it and reads from `--report-fd` one line of JSON: ready, or why not.
 """
@@ -40,11 +41,19 @@ from chalkcompute.local.gateway import run_gateway
 from chalkcompute.local.gateway.authority import Authority, load_or_make
 from chalkcompute.local.gateway.envoy import find_binary
 from chalkcompute.local.gateway.objects import GATEWAY_NAMESPACE
+from chalkcompute.local.images import (
+    OwnHosts,
+    RegistryServer,
+    announce_registry,
+    namespace_annotations,
+    supply_images,
+)
 from chalkcompute.local.kubelet import LogStore, run_kubelet
 from chalkcompute.local.lifecycle import CONTEXT, DOMAIN
-from chalkcompute.local.ports import Api, Runtime
+from chalkcompute.local.ports import Api, Images, Runtime
 from chalkcompute.local.ports_in_use import LOOPBACK, ChosenPorts, PortLostError, choose_ports
 from chalkcompute.local.runtime import create_runtime
+from chalkcompute.local.runtime.hostbase import HostBase
 from chalkcompute.local.state import StateFolder, identify
 
 __all__ = ["Settings", "main", "run"]
@@ -53,7 +62,7 @@ _log = logging.getLogger(__name__)
 
 _CERTIFICATE_CHECK = 6 * 3600.0
 _OPEN_FILES = 10_240  # the most that macOS takes
-_PORTS = ("api_port", "https_port", "http_port")
+_PORTS = ("api_port", "https_port", "http_port", "registry_port")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,25 +169,37 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
     async with contextlib.AsyncExitStack() as stack:
         store = Store(folder.store)
         stack.callback(store.close)
-        api = ResourceApi(store)
+        host_base = HostBase(search_path=os.environ.get("PATH", ""), home=Path.home())
+        supply = supply_images(folder.images, port=ports.registry, host_base=host_base, environ=os.environ)
+        stack.push_async_callback(supply.passthrough.close)
+        api = ResourceApi(store, namespace_annotations=namespace_annotations(supply.own))
         withdraw_readiness(api, utc_now)
-        runtime = _create_runtime(settings)
+        announce_registry(api, supply.own)
+        runtime = _create_runtime(settings, supply.images, host_base)
         stack.push_async_callback(runtime.close)
         token = bearer_token(folder)
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         load_server_certificate(tls, folder, authority, now)
         logs = LogStore(folder.pod_logs)
         server = ApiServer(api, token=token, ssl_context=tls, logs=logs)
-        await _listen(server, ports.api)
+        await _listen(server, ports.api, "API server", "--api-port")
         stack.push_async_callback(server.stop)
+        await _listen(supply.server, ports.registry, "registry", "--registry-port")
+        stack.push_async_callback(supply.server.stop)
         url = f"https://{LOOPBACK}:{ports.api}"
         write_kubeconfig(folder, kubeconfig(CONTEXT, url, authority.pem, token))
-        facts = _facts(ports, runtime, url, now)
+        facts = _facts(ports, runtime, supply.own, url, now)
         _announce(folder, facts, ready=False)
 
         def announce() -> None:
             _announce(folder, facts, ready=True)
-            _log.info("ready: API server %s, gateway on %d and %d", url, ports.https, ports.http)
+            _log.info(
+                "ready: API server %s, gateway on %d and %d, registry %s",
+                url,
+                ports.https,
+                ports.http,
+                supply.own.name,
+            )
             ready()
 
         serving = asyncio.Event()
@@ -289,29 +310,33 @@ async def _renew(tls: ssl.SSLContext, folder: StateFolder, authority: Authority)
         load_server_certificate(tls, folder, authority, utc_now())
 
 
-async def _listen(server: ApiServer, port: int) -> None:
+async def _listen(server: ApiServer | RegistryServer, port: int, what: str, flag: str) -> None:
     try:
         await server.start(LOOPBACK, port)
     except OSError as error:
         raise PortLostError(
-            f"the API server cannot listen on port {port}: {error.strerror or error}",
-            hint="choose another with `--api-port`",
+            f"the {what} cannot listen on port {port}: {error.strerror or error}",
+            hint=f"choose another with `{flag}`",
         ) from error
 
 
-def _create_runtime(settings: Settings) -> Runtime:
+def _create_runtime(settings: Settings, images: Images, host_base: HostBase) -> Runtime:
     try:
-        return create_runtime(settings.folder.path, tier=settings.tier)
+        return create_runtime(settings.folder.path, tier=settings.tier, images=images, host_base=host_base)
     except ValueError as error:
         raise LocalClusterError(f"the sandbox tier `{settings.tier}` cannot be used: {error}") from error
 
 
-def _facts(ports: ChosenPorts, runtime: Runtime, url: str, started_at: datetime) -> dict[str, Any]:
+def _facts(
+    ports: ChosenPorts, runtime: Runtime, own: OwnHosts, url: str, started_at: datetime
+) -> dict[str, Any]:
     return {
         "server": url,
         "api_port": ports.api,
         "https_port": ports.https,
         "http_port": ports.http,
+        "registry_port": ports.registry,
+        "registry": own.name,
         "tier": runtime.tier,
         "limitations": list(runtime.limitations),
         "notices": list(ports.notices),

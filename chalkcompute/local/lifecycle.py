@@ -57,6 +57,7 @@ class LocalStatus:
         server: URL of the API server, or None.
         https_port: Port of the gateway's HTTPS listener on 127.0.0.1, or None.
         http_port: Port of its plain HTTP listener, or None.
+        registry: The registry of images, as in a reference (`localhost:5005`), or None.
         tier: Sandbox tier of the replicas (`ns-root`, `ns-user`, `notify`, `plain`), or None.
         limitations: What that tier cannot do, one sentence each.
         notices: What a user should know of this start (a port that changed).
@@ -74,6 +75,7 @@ class LocalStatus:
     server: str | None = None
     https_port: int | None = None
     http_port: int | None = None
+    registry: str | None = None
     tier: str | None = None
     limitations: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
@@ -93,6 +95,7 @@ class LocalStatus:
             "server": self.server,
             "https_port": self.https_port,
             "http_port": self.http_port,
+            "registry": self.registry,
             "tier": self.tier,
             "limitations": list(self.limitations),
             "notices": list(self.notices),
@@ -137,6 +140,7 @@ def up(
     api_port: int | None = None,
     https_port: int | None = None,
     http_port: int | None = None,
+    registry_port: int | None = None,
     tier: str = "auto",
     timeout: float = 60.0,
     environ: Mapping[str, str] | None = None,
@@ -149,6 +153,7 @@ def up(
             else a free one.
         https_port: Port of the gateway's HTTPS listener; None likewise, 18443.
         http_port: Port of its plain HTTP listener; None likewise, 18080.
+        registry_port: Port of the registry of images; None likewise, 5005.
         tier: Sandbox tier, or `auto` for the best that this machine allows.
         timeout: Seconds to wait until it is ready.
         environ: Environment; the process's own when None.
@@ -159,7 +164,12 @@ def up(
     """
     _require_installed()
     folder = StateFolder(state_folder(state_dir, environ=environ))
-    wanted = {"api_port": api_port, "https_port": https_port, "http_port": http_port}
+    wanted = {
+        "api_port": api_port,
+        "https_port": https_port,
+        "http_port": http_port,
+        "registry_port": registry_port,
+    }
     with _prepared(folder, timeout):
         running = folder.running()
         if running is not None and not running.get("ready"):
@@ -288,6 +298,7 @@ def _status(folder: StateFolder, running: Mapping[str, Any] | None) -> LocalStat
         server=running.get("server"),
         https_port=running.get("https_port"),
         http_port=running.get("http_port"),
+        registry=running.get("registry"),
         tier=running.get("tier"),
         limitations=tuple(running.get("limitations", ())),
         notices=tuple(running.get("notices", ())),

@@ -16,14 +16,20 @@ __all__ = ["LOOPBACK", "PREFERRED", "ChosenPorts", "PortLostError", "choose_port
 
 LOOPBACK = "127.0.0.1"
 
-PREFERRED = {"api_port": 16443, "https_port": 18443, "http_port": 18080}
+PREFERRED = {"api_port": 16443, "https_port": 18443, "http_port": 18080, "registry_port": 5005}
 """Ports of a first start, by name."""
 
 # Where no system takes ports from for outgoing connections (Linux from 32768, macOS from 49152): a port
 # that is free now is then likely to be so at the next start.
 _OTHERS = range(20000, 32000)
 
-_WHAT = {"api_port": "API server", "https_port": "gateway (HTTPS)", "http_port": "gateway (HTTP)"}
+_WHAT = {
+    "api_port": "API server",
+    "https_port": "gateway (HTTPS)",
+    "http_port": "gateway (HTTP)",
+    "registry_port": "registry",
+}
+_CHANGED = {"registry_port": "references to images from before stay good"}
 
 
 class PortLostError(LocalClusterError):
@@ -32,18 +38,20 @@ class PortLostError(LocalClusterError):
 
 @dataclass(frozen=True, slots=True)
 class ChosenPorts:
-    """The three ports.
+    """The four ports.
 
     Attributes:
         api: API server.
         https: The gateway's HTTPS listener.
         http: Its plain HTTP listener.
+        registry: The registry of images.
         notices: Which of them are not the ones of last time, and why.
     """
 
     api: int
     https: int
     http: int
+    registry: int
     notices: tuple[str, ...] = ()
 
 
@@ -71,7 +79,8 @@ def choose_ports(folder: StateFolder, wanted: Mapping[str, int | None]) -> Chose
 
     Args:
         folder: The state folder.
-        wanted: Ports that were asked for by name (`api_port`, `https_port`, `http_port`).
+        wanted: Ports that were asked for by name (`api_port`, `https_port`, `http_port`,
+            `registry_port`).
 
     Raises:
         LocalClusterError: A port that was asked for is taken, not allowed, or asked for twice.
@@ -91,12 +100,18 @@ def choose_ports(folder: StateFolder, wanted: Mapping[str, int | None]) -> Chose
             if before is not None and port != before:
                 notices.append(
                     f"port {before} of the {_WHAT[name]} is taken by another program; using {port}: "
-                    "URLs from before have changed"
+                    f"{_CHANGED.get(name, 'URLs from before have changed')}"
                 )
         chosen[name] = port
     if chosen != remembered:
         write_atomically(folder.ports, json.dumps(chosen))
-    return ChosenPorts(chosen["api_port"], chosen["https_port"], chosen["http_port"], tuple(notices))
+    return ChosenPorts(
+        chosen["api_port"],
+        chosen["https_port"],
+        chosen["http_port"],
+        chosen["registry_port"],
+        tuple(notices),
+    )
 
 
 def _require_free(name: str, port: int, chosen: Mapping[str, int]) -> None:

@@ -41,7 +41,8 @@ __all__ = [
 
 _OWNED = (
     "store.db", "store.db-wal", "store.db-shm", "store.db-journal",
-    "ca", "kubeconfig", "ports.json", "logs", "run", "pods", "runtime", "volumes", "chalk-local.json",
+    "ca", "kubeconfig", "ports.json", "logs", "run", "pods", "runtime", "volumes", "images",
+    "chalk-local.json",
 )  # fmt: skip
 _PROC = Path("/proc")
 
@@ -112,9 +113,7 @@ def _identify_by_ps(pid: int) -> ProcessIdentity | None:
     return None if len(shown) < 2 or shown[0].startswith("Z") else ProcessIdentity(pid, shown[1].strip())
 
 
-def write_atomically(
-    path: Path, content: bytes | str, *, mode: int = 0o600, durable: bool = False
-) -> None:
+def write_atomically(path: Path, content: bytes | str, *, mode: int = 0o600, durable: bool = False) -> None:
     """Replace a file in one step: a reader sees the old content or the new, never a part.
 
     Args:

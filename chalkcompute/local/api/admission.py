@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+from collections.abc import Mapping
 
 from chalkcompute.local.api.failures import forbidden, invalid, not_found
 from chalkcompute.local.api.store import Store
@@ -20,8 +21,16 @@ SERVICE_NETWORK = ipaddress.ip_network("10.96.0.0/16")
 _IMMORTAL_NAMESPACES = ("default", "kube-system")
 
 
-def admit_create(kind: Kind, obj: Manifest, store: Store) -> Manifest:
+def admit_create(
+    kind: Kind, obj: Manifest, store: Store, *, namespace_annotations: Mapping[str, str]
+) -> Manifest:
     """A new object as admitted.
+
+    Args:
+        kind: Its kind.
+        obj: The object, with defaults.
+        store: All other objects.
+        namespace_annotations: What a new Namespace gets where it does not say otherwise.
 
     Raises:
         StatusError: 404 for a namespace that does not exist, 403 for one that is terminating, 422
@@ -30,7 +39,7 @@ def admit_create(kind: Kind, obj: Manifest, store: Store) -> Manifest:
     if kind.namespaced:
         _check_namespace(kind, obj, store)
     if kind.kind == "Namespace":
-        return _new_namespace(obj)
+        return _new_namespace(obj, namespace_annotations)
     if kind.kind == "Service":
         return _with_cluster_ip(obj, store)
     return obj
@@ -61,11 +70,14 @@ def _check_namespace(kind: Kind, obj: Manifest, store: Store) -> None:
         raise forbidden(kind, metadata.get("name") or metadata.get("generateName") or "", why, cause)
 
 
-def _new_namespace(obj: Manifest) -> Manifest:
+def _new_namespace(obj: Manifest, annotations: Mapping[str, str]) -> Manifest:
     spec = dict(obj.get("spec") or {})
     finalizers = spec.get("finalizers") or []
     spec["finalizers"] = finalizers if "kubernetes" in finalizers else [*finalizers, "kubernetes"]
-    return {**obj, "spec": spec}
+    metadata = obj["metadata"]
+    if annotations:
+        metadata = {**metadata, "annotations": {**annotations, **(metadata.get("annotations") or {})}}
+    return {**obj, "spec": spec, "metadata": metadata}
 
 
 def _with_cluster_ip(obj: Manifest, store: Store) -> Manifest:

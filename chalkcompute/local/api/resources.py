@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from chalkcompute.local.api.admission import admit_delete
 from chalkcompute.local.api.deletion import DeleteOptions, plan_deletion
@@ -50,12 +51,19 @@ class ResourceApi:
     Args:
         store: Where objects are kept.
         now: The clock, in UTC.
+        namespace_annotations: What a new Namespace gets where it does not say otherwise.
     """
 
-    def __init__(self, store: Store, *, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        namespace_annotations: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.store = store
         self.now = now
-        self._writer = Writer(store, now)
+        self._writer = Writer(store, now, namespace_annotations)
         for name in SYSTEM_NAMESPACES:
             if store.get("Namespace", "", name) is None:
                 body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}

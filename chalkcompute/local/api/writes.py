@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -83,9 +83,12 @@ class Written:
 class Writer:
     """Writes to a store."""
 
-    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: Store, now: Callable[[], datetime], namespace_annotations: Mapping[str, str]
+    ) -> None:
         self._store = store
         self._now = now
+        self._namespace_annotations = namespace_annotations
 
     def create(self, kind: Kind, namespace: str, body: Manifest, options: WriteOptions) -> Written:
         """POST of a new object."""
@@ -182,7 +185,9 @@ class Writer:
             raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
         obj = {**obj, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
         _place(kind, namespace, metadata)
-        obj = admit_create(kind, default(kind, obj), self._store)
+        obj = admit_create(
+            kind, default(kind, obj), self._store, namespace_annotations=self._namespace_annotations
+        )
         metadata = obj["metadata"]
         self._name(kind, namespace, metadata)
         for field in _SERVER_FIELDS:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from chalkcompute.local.images.announce import announce_registry, namespace_annotations
 from chalkcompute.local.images.catalog import Catalog, OwnHosts
 from chalkcompute.local.images.hostbase import StandIn
 from chalkcompute.local.images.http import RegistryServer
@@ -14,7 +15,15 @@ from chalkcompute.local.images.pulls import LocalImages
 from chalkcompute.local.images.store import ContentStore
 from chalkcompute.registry import Registry, docker_credentials
 
-__all__ = ["ImageSupply", "LocalImages", "OwnHosts", "RegistryServer", "supply_images"]
+__all__ = [
+    "ImageSupply",
+    "LocalImages",
+    "OwnHosts",
+    "RegistryServer",
+    "announce_registry",
+    "namespace_annotations",
+    "supply_images",
+]
 
 
 @dataclass(frozen=True, slots=True)

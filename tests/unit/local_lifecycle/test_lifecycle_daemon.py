@@ -38,7 +38,7 @@ def state(tmp_path: Path) -> Iterator[Path]:
     folder = StateFolder(path)
     folder.prepare()
     folder.ports.write_text(
-        json.dumps(dict(zip(PREFERRED, random.sample(range(20000, 32000), 3), strict=True)))
+        json.dumps(dict(zip(PREFERRED, random.sample(range(20000, 32000), 4), strict=True)))
     )
     yield path
     lifecycle.down(path)
@@ -176,8 +176,8 @@ def test_two_clusters_at_once_share_nothing(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert len(statuses) == 2
-        ports = {port for s in statuses for port in (s.server, s.https_port, s.http_port)}
-        assert len(ports) == 6
+        ports = {port for s in statuses for port in (s.server, s.https_port, s.http_port, s.registry)}
+        assert len(ports) == 8
     finally:
         for path in states:
             lifecycle.down(path)
@@ -214,6 +214,42 @@ def test_a_damaged_store_is_an_error_that_says_so(state: Path) -> None:
     StateFolder(state).store.write_bytes(b"not a database, " * 1000)
     with pytest.raises(LocalClusterError, match=r"store\.db"):
         lifecycle.up(state)
+
+
+def registries(status: LocalStatus) -> dict[str, str | None]:
+    """What each Namespace says of where images are pushed."""
+    found = request(status, "/api/v1/namespaces")["items"]
+    return {
+        each["metadata"]["name"]: (each["metadata"].get("annotations") or {}).get("chalk.ai/registry")
+        for each in found
+    }
+
+
+def test_the_registry_and_where_to_push_to(state: Path) -> None:
+    first = lifecycle.up(state)
+    assert first.registry is not None
+    assert first.to_dict()["registry"] == first.registry
+    with urllib.request.urlopen(f"http://{first.registry}/v2/", timeout=5) as answer:
+        assert answer.status == 200
+    for name, given in (("team", {}), ("other", {"chalk.ai/registry": "registry.example/x"})):
+        body = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "annotations": given},
+        }
+        request(first, "/api/v1/namespaces", body)
+    assert set(registries(first).values()) == {first.registry, "registry.example/x"}
+    lifecycle.down(state)
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", int(first.registry.rpartition(":")[2])))
+        holder.listen()
+        second = lifecycle.up(state)
+    assert second.registry is not None
+    assert second.registry != first.registry
+    assert "references to images from before stay good" in second.notices[0]
+    named = registries(second)
+    assert named.pop("other") == "registry.example/x"
+    assert set(named.values()) == {second.registry}
 
 
 def test_reset_removes_everything(state: Path) -> None:

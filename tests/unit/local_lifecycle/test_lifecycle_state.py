@@ -298,7 +298,7 @@ def hold(port: int = 0) -> socket.socket:
 def test_ports_stay(folder: StateFolder) -> None:
     first = choose_ports(folder, {})
     assert choose_ports(folder, {}) == first
-    assert len({first.api, first.https, first.http}) == 3
+    assert len({first.api, first.https, first.http, first.registry}) == 4
 
 
 def test_a_remembered_port_that_was_taken_is_told(folder: StateFolder) -> None:
