@@ -24,6 +24,8 @@ _HUB = "registry-1.docker.io"
 _HUB_NAMES = ("docker.io", "index.docker.io")
 _CONNECT_TIMEOUT = 5.0
 _READ_TIMEOUT = 60.0
+# A registry that keeps its blobs in an object store puts their parts together before it answers.
+_STORE_TIMEOUT = 300.0
 _REDIRECTS = 5
 _ERROR_BODY = 64 * 1024
 # Pauses before the second, third and fourth try of a request that may be repeated, seconds.
@@ -277,7 +279,9 @@ class Connection:
             if authorization is not None and self.is_ours(url):
                 sent["Authorization"] = authorization
             body = None if content is None else content()
-            request = self._client.build_request(method, url, headers=sent, content=body)
+            slow = content is not None
+            timeout = httpx.Timeout(_STORE_TIMEOUT if slow else _READ_TIMEOUT, connect=_CONNECT_TIMEOUT)
+            request = self._client.build_request(method, url, headers=sent, content=body, timeout=timeout)
             response = self._client.send(request, stream=True, follow_redirects=False)
             location = response.headers.get("location")
             if not location or response.status_code not in (301, 302, 303, 307, 308):

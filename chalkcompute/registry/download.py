@@ -82,6 +82,14 @@ class _Download:
         self._what = f"blob `{digest}`"
 
     def run(self) -> None:
+        try:
+            self._run()
+        finally:
+            # Nothing is left of a download that never began.
+            if self._part.exists() and self._part.stat().st_size == 0:
+                self._part.unlink()
+
+    def _run(self) -> None:
         have = self._part_size()
         # What an earlier run left may be spoilt; what this one wrote is the registry's fault.
         is_old = have > 0
@@ -144,8 +152,6 @@ class _Download:
             return failure
         if answer.status in (416, 429) or answer.status in PASSING:
             return failure
-        if not have:
-            self._part.unlink(missing_ok=True)
         raise failure
 
     def _write(self, response: httpx.Response, have: int) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from chalkcompute.errors import RegistryError
 from chalkcompute.registry import Registry
-from tests.unit.registry.fakes import manifest_of
+from tests.unit.registry.fakes import file_of, manifest_of, sha256
 
 MANIFEST = manifest_of(b"{}")
 
@@ -140,12 +140,16 @@ def test_a_certificate_file_that_is_none(tmp_path: Path) -> None:
             Registry("r.io", ca_file=tmp_path / name)
 
 
-def test_nothing_listens() -> None:
+def test_nothing_listens(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{taken.getsockname()[1]}"
         with Registry(host) as registry, pytest.raises(RegistryError, match=f"nothing listens at .*`{host}`"):
             registry.manifest("a/b", "v1")
+        digest = sha256(b"x")
+        with Registry(host) as registry, pytest.raises(RegistryError, match="nothing listens"):
+            registry.download_blob("a/b", digest, 1, tmp_path / "x")
+    assert list(tmp_path.glob("x*")) == [], "nothing is left of what never began"
 
 
 def test_no_such_host() -> None:
@@ -210,7 +214,6 @@ def test_what_is_no_host() -> None:
 
 def test_an_upload_address_without_tls_behind_a_proxy(tmp_path: Path) -> None:
     """Registries that do not know that they are reached over https say `http://` in `Location`."""
-    from tests.unit.registry.fakes import file_of
 
     def serve(request: httpx.Request) -> httpx.Response:
         assert request.url.scheme == "https"

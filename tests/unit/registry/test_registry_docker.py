@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
 
-from chalkcompute.errors import ImageNotFoundError, RegistryError
-from chalkcompute.registry import OCI_MANIFEST, Registry, digest_of
+from chalkcompute.errors import ImageNotFoundError, RegistryAuthError, RegistryError
+from chalkcompute.registry import OCI_MANIFEST, Registry, digest_of, docker_credentials
 from chalkcompute.registry import upload as uploads
 from tests.unit.registry.fakes import file_of, manifest_of
 
@@ -22,23 +25,38 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "CHUNK", CHUNK)
 
 
-class _Breaking(httpx.BaseTransport):
-    """The network, and a connection that breaks at the given requests, before or after they arrive."""
+class _Cut(httpx.SyncByteStream):
+    """A body whose connection breaks on the way."""
 
-    def __init__(self, method: str, *, at: set[int], arrives: bool) -> None:
+    def __init__(self, stream: Iterable[bytes]) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._stream:
+            yield piece[: len(piece) // 2]
+            raise httpx.WriteError("broken by the test")
+
+
+class _Breaking(httpx.BaseTransport):
+    """The network, and a connection that breaks at one request, before, while or after it arrives."""
+
+    def __init__(self, method: str, number: int, when: Literal["before", "while", "after"]) -> None:
         self._inner = httpx.HTTPTransport()
         self._method = method
-        self._at = at
-        self._arrives = arrives
+        self._number = number
+        self._when = when
         self.seen: list[str] = []
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         self.seen.append(request.method)
-        if request.method == self._method and self.seen.count(self._method) in self._at:
-            if self._arrives:
-                self._inner.handle_request(request).close()
-            raise httpx.ReadError("broken by the test", request=request)
-        return self._inner.handle_request(request)
+        if request.method != self._method or self.seen.count(self._method) != self._number:
+            return self._inner.handle_request(request)
+        if self._when == "while":
+            assert isinstance(request.stream, httpx.SyncByteStream)
+            request.stream = _Cut(request.stream)
+        if self._when != "before":
+            self._inner.handle_request(request).close()
+        raise httpx.ReadError("broken by the test", request=request)
 
     def close(self) -> None:
         self._inner.close()
@@ -80,20 +98,20 @@ def test_the_empty_blob(docker_registry: str, tmp_path: Path) -> None:
     assert (tmp_path / "back").read_bytes() == b""
 
 
-@pytest.mark.parametrize("arrives", [False, True])
+@pytest.mark.parametrize("when", ["before", "while", "after"])
 def test_a_push_goes_on_after_a_broken_connection(
-    docker_registry: str, tmp_path: Path, pauses: list[float], arrives: bool
+    docker_registry: str, tmp_path: Path, pauses: list[float], when: Literal["before", "while", "after"]
 ) -> None:
     source, digest = file_of(tmp_path, RAW)
     pushed: list[int] = []
-    network = _Breaking("PATCH", at={2}, arrives=arrives)
+    network = _Breaking("PATCH", 2, when)
     with Registry(docker_registry, transport=network) as registry:
         registry.push_blob("a/b", digest, len(RAW), source, on_bytes=pushed.append)
         assert registry.has_blob("a/b", digest)
         registry.download_blob("a/b", digest, len(RAW), tmp_path / "back")
     assert sum(pushed) == len(RAW)
     assert (tmp_path / "back").read_bytes() == RAW
-    if not arrives:
+    if when == "before":
         assert network.seen.count("POST") == 1, "it went on in the same session"
 
 
@@ -101,7 +119,7 @@ def test_a_push_whose_last_answer_is_lost_is_done(
     docker_registry: str, tmp_path: Path, pauses: list[float]
 ) -> None:
     source, digest = file_of(tmp_path, RAW)
-    network = _Breaking("PUT", at={1}, arrives=True)
+    network = _Breaking("PUT", 1, "after")
     with Registry(docker_registry, transport=network) as registry:
         registry.push_blob("a/b", digest, len(RAW), source)
         assert registry.has_blob("a/b", digest)
@@ -143,3 +161,30 @@ def test_a_file_that_is_not_its_digest_is_not_pushed(docker_registry: str, tmp_p
             registry.push_blob("a/b", digest_of(b"changes"), 7, source)
         with pytest.raises(RegistryError, match="changed or cut off"):
             registry.push_blob("a/b", digest_of(b"change"), 6, source)
+
+
+def test_a_registry_with_passwords(closed_registry: str, tmp_path: Path) -> None:
+    source, digest = file_of(tmp_path, RAW)
+    config = tmp_path / "config.json"
+    environ = {"DOCKER_CONFIG": str(tmp_path)}
+    with (
+        Registry(closed_registry, credentials=docker_credentials(environ)) as registry,
+        pytest.raises(RegistryAuthError, match="wants a credential for") as refused,
+    ):
+        registry.push_blob("a/b", digest, len(RAW), source)
+    assert refused.value.hint is not None
+    assert f"docker login {closed_registry}" in refused.value.hint
+
+    config.write_text(json.dumps({"auths": {closed_registry: {"username": "me", "password": "pw"}}}))
+    with Registry(closed_registry, credentials=docker_credentials(environ)) as registry:
+        registry.push_blob("a/b", digest, len(RAW), source)
+        assert registry.mount_blob("c/d", digest, "a/b")
+        registry.download_blob("c/d", digest, len(RAW), tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == RAW
+
+    config.write_text(json.dumps({"auths": {closed_registry: {"username": "me", "password": "no"}}}))
+    with (
+        Registry(closed_registry, credentials=docker_credentials(environ)) as registry,
+        pytest.raises(RegistryAuthError, match="does not accept the credential for"),
+    ):
+        registry.manifest("a/b", "v1")
