@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from chalkcompute.errors import SpecError
 from chalkcompute.spec.checks import check_text, quoted
 from chalkcompute.spec.content import Content
-from chalkcompute.spec.environment import validate_variable
+from chalkcompute.spec.environment import is_variable, validate_variable
 from chalkcompute.spec.secrets import SecretRef, check_object_name, check_unique_variables
 
 __all__ = ["Secret", "check_secrets", "gather", "references", "resolve"]
@@ -80,7 +80,8 @@ class Secret:
         Args:
             name: Name of the Secret.
             key: Key in it; None makes a variable of every key, by its name.
-            alias: Name of the variable in the replicas, for one `key`; the key's own when None.
+            alias: Name of the variable in the replicas, for one `key`; the key's own when None, which then
+                has to be one that a variable can have.
 
         Raises:
             SpecError: A name or key that cannot be, or an alias without a key.
@@ -92,8 +93,9 @@ class Secret:
                     f"`alias` of Secret `{name}` needs the one `key` that it is for", field="secrets"
                 )
             return cls._of("kubernetes", name)
-        ref = SecretRef(_variable(alias) or check_text("secrets", key, what="the key of a Secret"), name, key)
-        return cls._of("kubernetes", name, ref.key, ref.env)
+        checked = SecretRef("_", name, key).key
+        own = checked if is_variable(checked) else None  # then `env=` may yet give it a name
+        return cls._of("kubernetes", name, checked, _variable(alias) or own)
 
     def __repr__(self) -> str:
         given = [repr(self._name)]
@@ -141,6 +143,13 @@ def check_secrets(value: object) -> tuple[Secret, ...]:
                 field="secrets",
                 hint=_HOW,
             )
+        if item._key is not None and item._variable is None:
+            raise SpecError(
+                f"the key `{item._key}` of Secret `{item._name}` cannot be the name of an environment "
+                "variable",
+                field="secrets",
+                hint=f"give it one: `Secret.from_kubernetes({item._name!r}, {item._key!r}, alias=…)`",
+            )
     return tuple(value)
 
 
@@ -158,7 +167,7 @@ def _take_from_env(env: object) -> tuple[object, tuple[Secret, ...]]:
 
 def _as(name: object, secret: Secret) -> Secret:
     variable = validate_variable(name)
-    if secret._variable is None:
+    if secret._variable is None and secret._key is None:
         raise SpecError(
             f"`env`: {secret!r} may be more than one variable, so it cannot be the value of `{variable}`",
             field="env",
@@ -166,7 +175,7 @@ def _as(name: object, secret: Secret) -> Secret:
             if secret._source == "kubernetes"
             else "put it into `secrets`",
         )
-    if secret._variable not in (variable, secret._key or secret._name):
+    if secret._variable not in (None, variable, secret._key or secret._name):
         raise SpecError(
             f"`env`: {secret!r} has another name already than `{variable}`",
             field="env",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chalkcompute.errors import SpecError
+from chalkcompute.manifests.claims import claim
 from chalkcompute.manifests.files import config_maps, pack
 from chalkcompute.manifests.placement import Placement
 from chalkcompute.manifests.rendering import render
@@ -29,7 +30,10 @@ def printed(spec: ScalingGroupSpec, placement: Placement, content: Content) -> t
             field="secrets",
             hint="name the keys that are wanted",
         )
-    objects: list[Manifest] = []
+    objects: list[Manifest] = [
+        claim(request, namespace=placement.namespace, environment=placement.environment)
+        for request in content.claims
+    ]
     if names := content.secret_values:
         own = placeholder_name(spec.name, names)
         refs = [SecretRef(name, own, name) for name in names]

@@ -7,7 +7,15 @@ from typing import Any, assert_type
 import httpx
 
 from chalk.client import ChalkClient as OtherName
-from chalkcompute import ChalkClient, ReadinessProbe, ScalingGroup, ScalingGroupSpec
+from chalkcompute import (
+    ChalkClient,
+    ReadinessProbe,
+    ScalingGroup,
+    ScalingGroupSpec,
+    Secret,
+    Volume,
+    VolumeMount,
+)
 from chalkcompute.errors import DeployFailedError
 from chalkcompute.types import (
     Cause,
@@ -25,7 +33,9 @@ def scaling_group() -> None:
         image="python:3.12",
         name="hello",
         port=8000,
-        env={"LOG_LEVEL": "INFO"},
+        env={"LOG_LEVEL": "INFO", "TOKEN": Secret.from_env("MY_TOKEN")},
+        secrets=[Secret.from_env("A", alias="B"), Secret.from_kubernetes("db", "password")],
+        volumes=[("training-data", "/data"), Volume("x"), VolumeMount("y", "/y", read_only=True)],
         tags={"team": "ml"},
         entrypoint=["python", "-m", "http.server", "8000"],
         readiness_probe=ReadinessProbe.http("/health", period_seconds=5),

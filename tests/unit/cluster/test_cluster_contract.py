@@ -148,6 +148,29 @@ def test_lists_by_label_over_many_pages(cluster: RestCluster) -> None:
     assert cluster.list("ConfigMap", "default", labels="of=nobody") == []
 
 
+def test_of_a_secret_only_the_metadata_travels(cluster: RestCluster) -> None:
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "s", "namespace": "default", "labels": {"of": "s"}, "annotations": {"a": "b"}},
+        "type": "Opaque",
+        "immutable": True,
+        "data": {"KEY": "aHVudGVyMg=="},
+    }
+    for created in (True, False):
+        applied = cluster.apply(secret)
+        assert (applied.created, "data" in applied.obj) == (created, False)
+    (found,) = cluster.list("Secret", "default", labels="of=s", metadata_only=True)
+    assert set(found) == {"apiVersion", "kind", "metadata"}
+    assert (found["apiVersion"], found["kind"]) == ("v1", "Secret")
+    assert found["metadata"] == applied.obj["metadata"]
+    assert cluster.get("Secret", "s", "default")["data"] == secret["data"]
+    with pytest.raises(InvalidObjectError) as caught:
+        cluster.apply({**secret, "data": {"KEY": "b3RoZXI="}})
+    assert "aHVudGVyMg" not in str(caught.value)
+    assert "b3RoZXI" not in str(caught.value)
+
+
 def test_a_watch_starts_where_the_last_answer_ended(cluster: RestCluster) -> None:
     made = cluster.create(config_map("w", x="1"))
     version = made["metadata"]["resourceVersion"]

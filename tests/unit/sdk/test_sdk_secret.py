@@ -80,7 +80,6 @@ def test_kubernetes() -> None:
         lambda: Secret.from_kubernetes("DB"),
         lambda: Secret.from_kubernetes("db", alias="A"),
         lambda: Secret.from_kubernetes("db", "a b"),
-        lambda: Secret.from_kubernetes("db", "tls.crt"),
     ],
 )
 def test_what_cannot_be(make: Any) -> None:
@@ -99,6 +98,7 @@ def test_what_cannot_be(make: Any) -> None:
         ({"A": Secret.from_env("B")}, [Secret.from_env("A")], "two secrets give"),
         ({}, Secret.from_env("A"), "must be a list of Secrets"),
         ({}, ["hunter2"], "must be a Secret, not str"),
+        ({}, [Secret.from_kubernetes("db", "tls.crt")], r"the key `tls\.crt` of Secret `db` cannot be"),
     ],
 )
 def test_what_cannot_be_together(env: Any, secrets: Any, said: str) -> None:
@@ -111,6 +111,8 @@ def test_a_secret_in_env_has_the_name_it_has_there() -> None:
     plain, found = gather({"TOKEN": Secret.from_env("MY_TOKEN"), "B": "1"}, None)
     assert plain == {"B": "1"}
     assert dict(resolve(found, {"MY_TOKEN": "x"}).secret_values) == {"TOKEN": "x"}
+    _, found = gather({"CERT": Secret.from_kubernetes("db", "tls.crt")}, None)
+    assert references(found) == (SecretRef("CERT", "db", "tls.crt"),)
 
 
 @pytest.mark.parametrize(

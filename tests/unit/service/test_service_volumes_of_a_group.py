@@ -62,6 +62,7 @@ def test_one_that_is_not_there(client: ChalkClient, cluster: ApiCluster, wanted:
 
 def test_one_that_is_to_be_made(client: ChalkClient, cluster: ApiCluster, wanted: ScalingGroupSpec) -> None:
     content = Content(claims=(ClaimRequest("data", "10Gi", storage_class="fast"),))
+    assert client.render_manifests(wanted, content=content)[0]["kind"] == "PersistentVolumeClaim"
     assert client.create_scaling_group(wanted, content=content, dry_run=True).action is Action.CREATED
     assert cluster.seen("PersistentVolumeClaim", "data") is None
     client.create_scaling_group(wanted, content=content)
