@@ -226,7 +226,7 @@ class StateFolder:
             self.path.chmod(stat.S_IMODE(self.path.stat().st_mode) & 0o700)
             if not os.access(self.path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self.path))
-            for folder in (self.ca, self.logs, self.run, self.pods, self.runtime, self.volumes):
+            for folder in (self.ca, self.logs, self.run, self.pods, self.runtime, self.volumes, self.images):
                 folder.mkdir(mode=0o700, exist_ok=True)
             # A full disk is found here, and named; another `up` may be doing the same just now.
             write_atomically(self.run / "probe", b"\0" * 65536)

@@ -52,7 +52,7 @@ class LocalImages:
                 reference.domain, reference.path, reference.digest or reference.tag or "latest", error
             )
             if stand_in is None:
-                raise _failed(reference, f"failed to copy: {error.message}") from error
+                raise _failed(reference, f"failed to copy: {_why(error)}") from error
             return await self._whole(reference, stand_in)
 
     async def _whole(self, reference: ImageReference, found: Found) -> PulledImage:
@@ -144,11 +144,13 @@ def _unresolved(reference: ImageReference, error: RegistryError) -> ImagePullErr
         )
     elif error.status == 429:
         why = f"unexpected status code 429 Too Many Requests: toomanyrequests: {error.message}"
-    elif is_unreachable(error):
-        why = f"failed to do request: dial tcp: {error.message}"
     else:
-        why = error.message
+        why = _why(error)
     return _failed(reference, f'failed to resolve reference "{reference}": {why}')
+
+
+def _why(error: RegistryError) -> str:
+    return f"failed to do request: dial tcp: {error.message}" if is_unreachable(error) else error.message
 
 
 def _failed(reference: ImageReference, why: str) -> ImagePullError:

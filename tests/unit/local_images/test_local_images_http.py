@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -173,3 +174,27 @@ def line(local: str, remote: str, uid: int, inode: int) -> str:
 )  # fmt: skip
 def test_whose_the_other_end_is(tables: list[str], uid: int | None) -> None:
     assert uid_of_peer(("127.0.0.1", 0xD431), ("127.0.0.1", 5005), tables) == uid
+
+
+def test_an_upload_outlives_a_restart_and_not_a_day(tmp_path: Path) -> None:
+    data = b"0123456789"
+    before = Cluster(tmp_path / "images")
+    where = httpx.post(f"{before.url}/v2/a/blobs/uploads/", trust_env=False).headers["location"]
+    httpx.patch(before.url + where, content=data[:5], trust_env=False)
+    forgotten = tmp_path / "images" / "staging" / ("0" * 32)
+    forgotten.write_bytes(b"x")
+    os.utime(forgotten, (0, 0))
+    (tmp_path / "images" / "blobs" / "sha256" / ".x.tmp").write_bytes(b"half")
+    before.close()
+    after = Cluster(tmp_path / "images")
+    try:
+        assert not forgotten.exists()
+        done = httpx.put(
+            after.url + where, params={"digest": digest(data)}, content=data[5:], trust_env=False
+        )
+        assert done.status_code == 201
+        assert [path.name for path in (tmp_path / "images" / "blobs" / "sha256").iterdir()] == [
+            digest(data).partition(":")[2]
+        ]
+    finally:
+        after.close()

@@ -15,7 +15,7 @@ from chalkcompute.errors import RegistryError
 from chalkcompute.local.images.catalog import OwnHosts
 from chalkcompute.local.images.passthrough import Upstream
 from chalkcompute.local.ports import ImagePullError, PulledImage
-from chalkcompute.registry import OCI_INDEX, OCI_MANIFEST
+from chalkcompute.registry import OCI_INDEX, OCI_MANIFEST, Descriptor, FetchedManifest
 from tests.unit.local_images.conftest import (
     Cluster,
     DockerRegistry,
@@ -288,5 +288,31 @@ def test_a_registry_that_answers_is_believed(tmp_path: Path, status: int, words:
     cluster = Cluster(tmp_path / "images", connect_to(Dead(RegistryError("it failed", status=status))))
     try:
         assert words in str(refusal(cluster, "python:3.12"))
+    finally:
+        cluster.close()
+
+
+class Interrupted(Dead):
+    """Docker Hub, which goes away after a manifest."""
+
+    def __init__(self, image: Image) -> None:
+        super().__init__(RegistryError("the network has gone"))
+        self.image = image
+
+    def resolve(self, repository: str, reference: str) -> Descriptor:
+        return Descriptor(OCI_MANIFEST, digest(self.image.manifest), len(self.image.manifest))
+
+    def manifest(self, repository: str, reference: str) -> FetchedManifest:
+        return FetchedManifest(self.resolve(repository, reference), self.image.manifest)
+
+
+def test_an_image_of_which_only_the_manifest_came(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path / "images", connect_to(Interrupted(Image())))
+    try:
+        assert pull(cluster, f"python:{MINOR}").host_base is not None
+        cluster.now += 31
+        assert "failed to copy: failed to do request: dial tcp: the network has gone" in str(
+            refusal(cluster, "redis:7")
+        )
     finally:
         cluster.close()
