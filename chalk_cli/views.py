@@ -145,8 +145,9 @@ def _volumes(mounts: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _files(mounts: Sequence[Mapping[str, Any]]) -> str:
+    """A single file by its path, a directory with a slash at its end and how many files it has."""
     return ", ".join(
-        f"{m['path']}/ ({len(m['entries'])} files)" if m["is_directory"] else str(m["path"]) for m in mounts
+        f"{m['path']}/ ({len(m['entries'])})" if m["is_directory"] else m["path"] for m in mounts
     )
 
 

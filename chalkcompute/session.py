@@ -118,6 +118,8 @@ class Session:
             gateway_domain=settings.gateway_domain,
             gateway_port=settings.gateway_port,
             profile=settings.profile,
+            registry=settings.registry,
+            platforms=settings.platforms,
         )
 
     def world(self) -> World:

@@ -19,6 +19,8 @@ reads it) or `~/.kube/config`, then the credentials of the pod we run in, then a
 | `CHALK_GATEWAY_DOMAIN` | domain of its wildcard listener, where it cannot be read off the Gateway |
 | `CHALK_GATEWAY_PORT` | port at which clients reach it, where a load balancer changes it |
 | `CHALK_GATEWAY_ADDRESS` | host name or IP address at which `call()` reaches it |
+| `CHALK_REGISTRY` | `host/path` below which images are pushed; else what the namespace says |
+| `CHALK_PLATFORM` | what images are built for, comma-separated; else what the nodes are |
 | `CHALK_LOCAL_HOME` | state folder of the local cluster, never from `.env`; `~/.chalk/local` |
 | `CHALK_GPU_NODE_SELECTOR_KEY`, `CHALK_GPU_RESOURCE_NAME` | where they are not GKE's and NVIDIA's |
 | `CHALK_KEDA_NAMESPACE`, `CHALK_KEDA_INTERCEPTOR_SERVICE` | where KEDA's HTTP add-on lives |
@@ -37,8 +39,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chalkcompute.cluster.kubeconfig import Connection, Context, Kubeconfig, read_kubeconfig
-from chalkcompute.errors import ConfigError, ConnectionConfigError
+from chalkcompute.errors import ConfigError, ConnectionConfigError, SpecError
 from chalkcompute.manifests.placement import Profile
+from chalkcompute.spec.images import validate_image
 
 __all__ = ["Settings", "choose_connection", "deployers_environment", "load_settings"]
 
@@ -69,6 +72,8 @@ class Settings:
         local_kubeconfig: kubeconfig of the local cluster, whether it exists or not.
         ca_file: PEM file for `call()`, or None.
         profile: What differs between clusters: GPU names, where KEDA lives.
+        registry: `host/path` below which images are pushed, or None to ask the namespace.
+        platforms: What images are built for, or () to ask the nodes.
     """
 
     kubeconfig: tuple[Path, ...] = ()
@@ -87,6 +92,8 @@ class Settings:
     local_kubeconfig: Path = Path("kubeconfig")
     ca_file: Path | None = None
     profile: Profile = field(default_factory=Profile)
+    registry: str | None = None
+    platforms: tuple[str, ...] = ()
 
 
 def load_settings(
@@ -151,6 +158,8 @@ def load_settings(
         / "kubeconfig",
         ca_file=_expand(ca_file, home) if ca_file else None,
         profile=_profile(values),
+        registry=_registry(setting(None, "CHALK_REGISTRY")),
+        platforms=_platforms(setting(None, "CHALK_PLATFORM")),
     )
 
 
@@ -341,6 +350,30 @@ def _port(text: str | None) -> int | None:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
         raise ConfigError(f"CHALK_GATEWAY_PORT `{text}` is no port", hint="a number from 1 to 65535")
     return int(text)
+
+
+def _registry(text: str | None) -> str | None:
+    if text is None:
+        return None
+    found = text.rstrip("/")
+    try:
+        validate_image(f"{found}/name")
+    except SpecError:
+        raise ConfigError(
+            f"CHALK_REGISTRY `{text}` is no place for images",
+            hint="`host` or `host/path`, in lower case and without scheme: `ghcr.io/my-team`, `localhost:5000`",
+        ) from None
+    return found
+
+
+def _platforms(text: str | None) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in (text or "").split(",") if part.strip())
+    for platform in found:
+        if not re.fullmatch(r"linux/[a-z0-9]+(/v[0-9])?", platform):
+            raise ConfigError(
+                f"CHALK_PLATFORM `{text}` is no list of platforms", hint="for example `linux/amd64,linux/arm64`"
+            )
+    return found
 
 
 def _address(text: str | None) -> str | None:

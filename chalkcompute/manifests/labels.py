@@ -26,6 +26,7 @@ __all__ = [
     "RECORD",
     "RECORD_GROUP",
     "RECORD_REVISION",
+    "REGISTRY_ANNOTATION",
     "REPLICAS_MANAGER",
     "REVISION",
     "REVISION_ANNOTATION",
@@ -87,6 +88,7 @@ STATE_DELETED = "deleted"
 
 ENVIRONMENT_ANNOTATION = "chalk.ai/environment-id"
 GATEWAY_ANNOTATION = "chalk.ai/gateway"
+REGISTRY_ANNOTATION = "chalk.ai/registry"
 REVISION_ANNOTATION = "chalk.ai/revision"
 SALT_ANNOTATION = "chalk.ai/salt"
 """On a Secret: the key of the hash in its name."""

@@ -32,6 +32,8 @@ class Scope:
         gateway_domain: Its domain, or None to read it off the listener.
         gateway_port: Port at which clients reach it, or None for the listener's own.
         profile: Names that differ from cluster to cluster.
+        registry: `host/path` below which images are pushed, or None to ask the namespace.
+        platforms: What images are built for (`linux/amd64`), or () to ask the nodes.
     """
 
     namespace: str
@@ -41,6 +43,8 @@ class Scope:
     gateway_domain: str | None = None
     gateway_port: int | None = None
     profile: Profile = field(default_factory=Profile)
+    registry: str | None = None
+    platforms: tuple[str, ...] = ()
 
 
 def _holder() -> str:

@@ -214,6 +214,37 @@ def test_it_survives_json_pickle_and_deep_copy(spec: ScalingGroupSpec) -> None:
     assert copy.deepcopy(spec) == spec
 
 
+def test_a_record_of_version_0_2_can_be_read() -> None:
+    newer = {"args", "working_dir", "secrets", "volumes", "files"}
+    spec = a_spec(env={"A": "1"}, entrypoint=["x"])
+    older = {key: value for key, value in spec.to_dict().items() if key not in newer}
+    assert ScalingGroupSpec.from_dict(older) == spec
+    assert spec.changes(ScalingGroupSpec.from_dict(older)) == ()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("args", "serve"),
+        ("args", [1]),
+        ("working_dir", "app"),
+        ("working_dir", "/a/../b"),
+        ("secrets", "A"),
+        ("secrets", ["A"]),
+        ("secrets", [{"env": "A", "secret": "s"}]),
+        ("secrets", [{"env": "A", "secret": "s", "key": "k"}] * 2),
+        ("volumes", [{"name": "a"}]),
+        ("volumes", [{"name": "a", "path": "/a", "read_only": "yes"}]),
+        ("files", [{"path": "/a"}]),
+        ("files", 5),
+    ],
+)
+def test_what_is_mounted_and_injected_is_checked(field: str, value: object) -> None:
+    with pytest.raises(SpecError) as caught:
+        a_spec(**{field: value})
+    assert caught.value.field == field
+
+
 def test_a_newer_record_can_be_read() -> None:
     data = {**a_spec().to_dict(), "newer": [["a", "/a"]]}
     data["readiness_probe"] = {**ReadinessProbe.http("/up").to_dict(), "newer": 1}
