@@ -66,7 +66,8 @@ class _Root:
             for name in _HOST:
                 self._host_folder(name)
             for name in _EMPTY:
-                self._folder(f"/{name}")
+                if not os.path.lexists(f"{self.path}/{name}"):
+                    os.mkdir(f"{self.path}/{name}")
             for name in ("/tmp", "/var/tmp"):
                 with contextlib.suppress(OSError):  # /var/tmp may be the host's, read-only
                     os.chmod(self._folder(name), 0o1777)

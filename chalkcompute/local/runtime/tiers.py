@@ -30,6 +30,8 @@ class Tier:
 _SHARED = "Replicas share this machine's kernel, network and time: the sandbox is no security boundary"
 _SOFT_MEMORY = "Memory limits are checked every half second, not enforced by the kernel"
 _NO_CPU = "CPU limits are not enforced"
+_ONE_USER = "Replicas run as the one user that you are, whatever user their image names; inside it is root"
+_ONLY_PYTHON = "Only images based on an official `python` image run: others take a root of their own"
 _PATHS = (
     "Replicas see the whole file system of this machine with your rights, and share its /tmp",
     "Mounted volumes appear only where a path to them stands in the command line or the environment",
@@ -39,8 +41,8 @@ TIERS: dict[str, Tier] = {
     tier.name: tier
     for tier in (
         Tier("ns-root", "root", True, (_SHARED, _SOFT_MEMORY, _NO_CPU)),
-        Tier("ns-user", "user", True, (_SHARED, _SOFT_MEMORY, _NO_CPU)),
-        Tier("notify", "", True, (_SHARED, *_PATHS, _SOFT_MEMORY, _NO_CPU)),
+        Tier("ns-user", "user", True, (_SHARED, _ONE_USER, _SOFT_MEMORY, _NO_CPU)),
+        Tier("notify", "", True, (_SHARED, _ONLY_PYTHON, *_PATHS, _SOFT_MEMORY, _NO_CPU)),
         Tier(
             "plain",
             "",
@@ -48,6 +50,7 @@ TIERS: dict[str, Tier] = {
             (
                 _SHARED,
                 "Only Python servers get an address of their own: two replicas of another program collide",
+                _ONLY_PYTHON,
                 *_PATHS,
                 _SOFT_MEMORY,
                 _NO_CPU,

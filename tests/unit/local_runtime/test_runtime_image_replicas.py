@@ -252,6 +252,25 @@ def test_the_host_base_looks_like_the_official_image(
     imaged(namespaces, images, scenario)
 
 
+@needs_namespaces
+def test_folders_that_are_links_on_the_host(namespaces: str, images: FakeImages, imaged: Any) -> None:
+    """An image that brings a /lib of its own does not hide the machine's libraries behind its link."""
+    own = [(f"{name}/own", b"own") for name in ("bin", "sbin", "lib", "lib64", "etc", "var/run")]
+    images.add(IMAGE, archive(*own, ("srv", b"a file")), host_base=VERSION)
+    script = "cat /bin/own /lib/own /lib64/own /etc/own /var/run/own /srv"
+
+    async def scenario(box: Sandbox) -> None:
+        ended, output = await box.run("sh", "-c", script, image=IMAGE)
+        assert ended.exit_code == 0, output
+        assert output == "own" * 5 + "a file"
+        ended, output = await box.run(
+            "python", "-c", "import ssl, sqlite3; print('up')", image=IMAGE, pod="py"
+        )
+        assert output == "up\n"
+
+    imaged(namespaces, images, scenario)
+
+
 def make_wheel(path: Path) -> None:
     info = "extra-1.0.dist-info"
     with zipfile.ZipFile(path, "w") as file:
