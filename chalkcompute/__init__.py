@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         UnreachableError,
         WaitTimeoutError,
     )
+    from chalkcompute.image import Image
     from chalkcompute.probes import ReadinessProbe
     from chalkcompute.scaling_group import ScalingGroup
     from chalkcompute.secret import Secret
@@ -74,6 +75,7 @@ __all__ = [
     "DeployResult",
     "Evidence",
     "ForbiddenError",
+    "Image",
     "ImageBuildError",
     "ImageError",
     "ImageNotFoundError",
@@ -105,6 +107,7 @@ __all__ = [
 
 _HOMES = {
     "ChalkClient": "client",
+    "Image": "image",
     "Content": "spec.content",
     "ReadinessProbe": "probes",
     "ScalingGroup": "scaling_group",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import httpx
 
     from chalkcompute.cluster.protocol import Cluster
+    from chalkcompute.image import Image
     from chalkcompute.secret import Secret
     from chalkcompute.service.scope import World
     from chalkcompute.settings import Settings
@@ -157,6 +159,7 @@ class ChalkClient:
         self,
         spec: ScalingGroupSpec,
         *,
+        image: Image | None = None,
         content: Content | None = None,
         update: bool = True,
         dry_run: bool = False,
@@ -167,6 +170,8 @@ class ChalkClient:
 
         Args:
             spec: What it should be.
+            image: What its image consists of, instead of the reference that `spec` has: built and pushed if
+                need be, before anything is applied.
             content: What goes with it and is never recorded: values of secrets, bytes of files.
             update: False refuses when the name exists already.
             dry_run: Ask the server whether it would accept everything, and change nothing.
@@ -180,22 +185,34 @@ class ChalkClient:
             CapabilityError: The cluster lacks what the spec needs.
             InvalidObjectError: The API server refuses an object; nothing was changed.
             DeployFailedError: Quota or policy would refuse the pods; nothing was changed.
-            SpecError: `spec` is no `ScalingGroupSpec`, or names a Secret or volume that is not there.
+            SpecError: `spec` is no `ScalingGroupSpec`, or names a Secret or volume that is not there; or a
+                local file of `image` cannot be read.
+            ImageError: The image cannot be built or pushed; nothing was changed in the cluster.
         """
         from chalkcompute.service.arguments import require_content, require_spec
         from chalkcompute.service.create import Expected, create_group
 
-        return create_group(
+        spec, content = require_spec(spec), require_content(content)
+        warnings: tuple[str, ...] = ()
+        if image is not None:
+            from chalkcompute.prepare import prepare_image
+
+            made = prepare_image(
+                self._session, spec, image, content, push=not dry_run, on_progress=on_progress
+            )
+            spec, content, warnings = made.spec, made.content, made.warnings
+        result = create_group(
             self._session.cluster(),
             self._session.scope(),
-            require_spec(spec),
-            content=require_content(content),
+            spec,
+            content=content,
             update=update,
             dry_run=dry_run,
             expected=Expected(expected.id, expected.revision) if expected is not None else None,
             on_progress=on_progress,
             world=self._session.world(),
         )
+        return replace(result, warnings=(*warnings, *result.warnings))
 
     def wait_scaling_group(
         self,
@@ -283,7 +300,7 @@ class ChalkClient:
         )
 
     def render_manifests(
-        self, spec: ScalingGroupSpec, *, content: Content | None = None
+        self, spec: ScalingGroupSpec, *, image: Image | None = None, content: Content | None = None
     ) -> tuple[Manifest, ...]:
         """The objects that `create_scaling_group` would apply, without owner references.
 
@@ -292,6 +309,7 @@ class ChalkClient:
 
         Args:
             spec: What the group should be.
+            image: What its image consists of; it is built if need be, and not pushed.
             content: What goes with it. Of secrets only the names matter: no value is in the output.
 
         Raises:
@@ -302,6 +320,11 @@ class ChalkClient:
         from chalkcompute.service.offline import render_offline, render_online
 
         spec, content, scope = require_spec(spec), require_content(content), self._session.scope()
+        if image is not None:
+            from chalkcompute.prepare import prepare_image
+
+            made = prepare_image(self._session, spec, image, content, push=False)
+            spec, content = made.spec, made.content
         offline = render_offline(scope, spec, content)
         return offline or render_online(self._session.cluster(), scope, spec, content)
 

@@ -22,6 +22,7 @@ from chalkcompute.types import OnProgress, ScalingGroupInfo, Status
 if TYPE_CHECKING:
     import httpx
 
+    from chalkcompute.image import Image
     from chalkcompute.probes import ReadinessProbe
     from chalkcompute.secret import Secret
     from chalkcompute.spec import ScalingGroupSpec
@@ -41,7 +42,8 @@ class ScalingGroup:
     own takes what is there, as `chalk scaling-group create` does.
 
     Args:
-        image: Image reference (`containers[].image`).
+        image: Image reference, or an `Image` that each `deploy()` builds and pushes if it has to be
+            (`containers[].image`).
         name: Name, a DNS label of at most 54 characters; else `sg-` and eight hexadecimal digits.
         port: Port that the replicas listen on, 1 to 65535; default 8080 (`containerPort`).
         min_replicas: Fewest replicas, 0 or more; default 1. 0 scales to zero when idle and needs KEDA
@@ -77,7 +79,7 @@ class ScalingGroup:
     def __init__(
         self,
         *,
-        image: str,
+        image: str | Image,
         name: str | None = None,
         port: int = 8080,
         min_replicas: int = 1,
@@ -96,22 +98,19 @@ class ScalingGroup:
         readiness_probe: ReadinessProbe | None = None,
         client: ChalkClient | None = None,
     ) -> None:
+        from chalkcompute.image import Image
         from chalkcompute.secret import gather, references
         from chalkcompute.spec import ScalingGroupSpec
         from chalkcompute.volume import gather_volumes
 
-        if not isinstance(image, str):
-            raise SpecError(
-                f"`image` must be an image reference (a string), not {type(image).__name__}",
-                field="image",
-                hint="building an image from a description is not supported yet",
-            )
+        self._image = image if isinstance(image, Image) else None
         self._client = _chosen(client)
         plain, self._secrets = gather(env, secrets)
         mounts, self._claims = gather_volumes(volumes)
         self._spec: ScalingGroupSpec | None = ScalingGroupSpec(
             name=name if name is not None else f"sg-{_random.token_hex(4)}",
-            image=image,
+            # Of a description the base, until a deploy has built it.
+            image=(self._image.base_image or "dockerfile") if self._image is not None else cast("str", image),
             port=port,
             min_replicas=min_replicas,
             max_replicas=max_replicas,
@@ -171,6 +170,7 @@ class ScalingGroup:
         handle = cls.__new__(cls)
         handle._client = client
         handle._spec = None
+        handle._image = None
         handle._secrets, handle._claims = (), ()
         handle._name = info.name
         handle._info = info
@@ -232,7 +232,9 @@ class ScalingGroup:
         spec, terms = (self._spec, {}) if self._spec is not None else self._recorded()
         report = from_now_on(on_progress)
         content = replace(self._client.read_secrets(self._secrets), claims=self._claims)
-        result = self._client.create_scaling_group(spec, content=content, on_progress=report, **terms)
+        result = self._client.create_scaling_group(
+            spec, image=self._image, content=content, on_progress=report, **terms
+        )
         self._info = result.info
         return self._wait("running", timeout=timeout, on_progress=report, deployed=result.info)
 

@@ -73,7 +73,7 @@ class Session:
     def connection(self) -> Connection:
         """Which API server, and as whom."""
         if self._connection is None:
-            from chalkcompute.settings import choose_connection
+            from chalkcompute.connection import choose_connection
 
             self._connection = choose_connection(self.settings())
         return self._connection

@@ -38,17 +38,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chalkcompute.cluster.kubeconfig import Connection, Context, Kubeconfig, read_kubeconfig
-from chalkcompute.errors import ConfigError, ConnectionConfigError, SpecError
+from chalkcompute.errors import ConfigError, SpecError
 from chalkcompute.manifests.placement import Profile
 from chalkcompute.spec.images import validate_image
 
-__all__ = ["Settings", "choose_connection", "deployers_environment", "load_settings"]
+__all__ = ["Settings", "deployers_environment", "load_settings"]
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_NO_CLUSTER_HINT = (
-    "start a cluster on this machine with `chalk local up`, or point KUBECONFIG (or `--kubeconfig`) at one"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,113 +179,6 @@ def deployers_environment(
     return {**_env_file(env_file or real.get("CHALK_ENV_FILE"), folder or Path()), **real}
 
 
-def choose_connection(settings: Settings) -> Connection:
-    """The cluster that these settings mean; reads kubeconfig files, sends nothing.
-
-    Raises:
-        ConnectionConfigError: No cluster is configured, an unknown context, an unreadable file.
-    """
-    if settings.kubeconfig:
-        return _explicit(settings)
-    config = read_kubeconfig(settings.kubeconfig_default)
-    if settings.kubeconfig_required and not config.files:
-        raise ConnectionConfigError(
-            f"KUBECONFIG names {_listed(settings.kubeconfig_default)}, which does not exist",
-            hint=f"unset KUBECONFIG or correct it; {_NO_CLUSTER_HINT}",
-        )
-    local = read_kubeconfig((settings.local_kubeconfig,))
-    if settings.context is not None:
-        if settings.context in config.contexts:
-            return _from_context(config, settings.context)
-        if settings.context in local.contexts:
-            return _local(settings, local)
-        raise _unknown_context(settings.context, [*{**config.contexts, **local.contexts}])
-    if config.current is not None:
-        return _from_context(config, config.current)
-    if config.contexts:
-        raise ConnectionConfigError(
-            f"{_listed(config.files)} has no current context",
-            hint=f"choose one with `--context`: {', '.join(config.contexts)}",
-        )
-    if settings.in_cluster_server is not None and (settings.service_account / "token").is_file():
-        return _in_cluster(settings, settings.in_cluster_server)
-    if local.contexts:
-        return _local(settings, local)
-    raise ConnectionConfigError("no Kubernetes cluster is configured", hint=_NO_CLUSTER_HINT)
-
-
-def _explicit(settings: Settings) -> Connection:
-    config = read_kubeconfig(settings.kubeconfig)
-    if not config.files:
-        raise ConnectionConfigError(
-            f"the kubeconfig {_listed(settings.kubeconfig)} does not exist", hint=_NO_CLUSTER_HINT
-        )
-    name = settings.context or config.current
-    if name is None:
-        raise ConnectionConfigError(
-            f"{_listed(config.files)} has no current context",
-            hint=f"choose one with `--context`: {', '.join(config.contexts) or 'it has none'}",
-        )
-    return _from_context(config, name)
-
-
-def _from_context(config: Kubeconfig, name: str) -> Connection:
-    context = config.contexts.get(name)
-    if context is None:
-        raise _unknown_context(name, list(config.contexts))
-    return _connection(config, context)
-
-
-def _connection(config: Kubeconfig, context: Context) -> Connection:
-    if context.server is None:
-        raise ConnectionConfigError(
-            f"the context `{context.name}` of {_listed(config.files)} names a cluster without a server",
-            hint="correct the kubeconfig, or choose another context with `--context`",
-        )
-    if context.absent_user is not None:
-        raise ConnectionConfigError(
-            f"the context `{context.name}` of {_listed(config.files)} names a user that is not there: "
-            f"`{context.absent_user}`",
-            hint="correct the kubeconfig, or choose another context with `--context`",
-        )
-    return Connection(
-        server=context.server,
-        context=context.name,
-        namespace=context.namespace,
-        files=config.files,
-        context_name=context.name,
-        proxy_url=context.proxy_url,
-    )
-
-
-def _local(settings: Settings, config: Kubeconfig) -> Connection:
-    name = settings.context or config.current or next(iter(config.contexts))
-    found = _from_context(config, name)
-    return Connection(
-        server=found.server,
-        context="local",
-        namespace=found.namespace,
-        source="local",
-        files=found.files,
-        context_name=found.context_name,
-    )
-
-
-def _in_cluster(settings: Settings, server: str) -> Connection:
-    try:
-        namespace = (settings.service_account / "namespace").read_text(encoding="utf-8").strip() or None
-    except OSError:
-        namespace = None  # an old or trimmed token mount; `default` is then as good as any
-    return Connection(server=server, context="in-cluster", namespace=namespace, source="in-cluster")
-
-
-def _unknown_context(name: str, known: list[str]) -> ConnectionConfigError:
-    return ConnectionConfigError(
-        f"there is no kubeconfig context `{name}`",
-        hint=f"there are: {', '.join(known)}" if known else _NO_CLUSTER_HINT,
-    )
-
-
 def _env_file(named: str | Path | None, folder: Path) -> dict[str, str]:
     path = Path(named) if named is not None else folder / ".env"
     if named is None and not path.is_file():
@@ -361,7 +250,7 @@ def _registry(text: str | None) -> str | None:
     except SpecError:
         raise ConfigError(
             f"CHALK_REGISTRY `{text}` is no place for images",
-            hint="`host` or `host/path`, in lower case and without scheme: `ghcr.io/my-team`, `localhost:5000`",
+            hint="`host` or `host/path`, in lower case, without scheme: `ghcr.io/my-team`",
         ) from None
     return found
 
@@ -371,7 +260,8 @@ def _platforms(text: str | None) -> tuple[str, ...]:
     for platform in found:
         if not re.fullmatch(r"linux/[a-z0-9]+(/v[0-9])?", platform):
             raise ConfigError(
-                f"CHALK_PLATFORM `{text}` is no list of platforms", hint="for example `linux/amd64,linux/arm64`"
+                f"CHALK_PLATFORM `{text}` is no list of platforms",
+                hint="for example `linux/amd64,linux/arm64`",
             )
     return found
 
@@ -410,7 +300,3 @@ def _paths(text: str | None, home: Path) -> tuple[Path, ...]:
 
 def _expand(text: str, home: Path) -> Path:
     return home / text[2:] if text.startswith("~/") else Path(text)
-
-
-def _listed(paths: tuple[Path, ...]) -> str:
-    return ", ".join(f"`{path}`" for path in paths)

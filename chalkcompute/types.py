@@ -311,7 +311,7 @@ class Progress:
     """One step of a wait: emitted only when something changed.
 
     Attributes:
-        phase: `applying`, `scheduling`, `pulling`, `starting`, `routing`, `deleting`, `done`.
+        phase: `building`, `applying`, `scheduling`, `pulling`, `starting`, `routing`, `deleting`, `done`.
         message: What is going on, one line, for people.
         ready: Replicas of the current revision that are ready.
         desired: Replicas wanted.

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from chalkcompute.connection import choose_connection
 from chalkcompute.errors import ConfigError, ConnectionConfigError
-from chalkcompute.settings import Settings, choose_connection, load_settings
+from chalkcompute.settings import Settings, load_settings
 
 Load = Callable[..., Settings]
 

@@ -1,0 +1,3 @@
+"""What the catalogue has."""
+
+PARTS = {"bolt": 12, "nut": 7}
