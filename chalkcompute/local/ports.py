@@ -190,7 +190,7 @@ class PulledImage:
 
     Attributes:
         id: Digest of the image's config.
-        reference: The full reference that was pulled.
+        reference: What was pulled, by digest: `docker.io/library/python@sha256:...`.
         config: The whole OCI image config: `config`, `rootfs`, `architecture` and so on.
         layers: Lowest first.
         warning: What whoever runs it should know (the host base stands in), or None.

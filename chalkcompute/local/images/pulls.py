@@ -88,7 +88,8 @@ class LocalImages:
         warning = found.warning
         if host_base is not None and warning is None:
             warning = await self._warning(labels)
-        return PulledImage(digests[0], str(reference), config, tuple(layers), warning, host_base)
+        pinned = f"{reference.domain}/{reference.path}@{found.manifest.digest}"
+        return PulledImage(digests[0], pinned, config, tuple(layers), warning, host_base)
 
     async def _of_this_machine(self, reference: ImageReference, manifest: StoredManifest) -> StoredManifest:
         """The manifest itself, or of an index the one for this machine."""

@@ -122,17 +122,16 @@ class ImagePreparer:
                 )
         elif not self.tier.namespaces:
             raise _failure(image, _NO_NAMESPACES.format(tier=self.tier.name))
-        reference = pulled.reference if "@" in pulled.reference else pulled.id
         config = ImageConfig.parse(pulled.config)
         try:
             if self.tier.namespaces:
                 folders = await asyncio.to_thread(self._folders, image, pulled.layers, interpreter)
-                return PreparedImage(reference, pulled.warning, config, folders, interpreter)
+                return PreparedImage(pulled.reference, pulled.warning, config, folders, interpreter)
             assert interpreter is not None
             merged = await asyncio.to_thread(self._merged, pulled.layers, interpreter)
         except LayerError as error:
             raise _failure(image, f"failed to extract layer: {error}") from error
-        return PreparedImage(reference, pulled.warning, config, (), interpreter, merged)
+        return PreparedImage(pulled.reference, pulled.warning, config, (), interpreter, merged)
 
     def _folders(
         self, image: str, layers: tuple[ImageLayer, ...], interpreter: Interpreter | None

@@ -237,7 +237,7 @@ def test_the_host_base_stands_in_when_nobody_answers(tmp_path: Path) -> None:
         pulled = pull(cluster, f"python:{MINOR}-slim")
         assert pulled.host_base is not None
         assert pulled.host_base.startswith(MINOR)
-        assert pulled.reference == f"docker.io/library/python:{MINOR}-slim"
+        assert pulled.reference.startswith("docker.io/library/python@sha256:")
         assert "this machine's own Python" in (pulled.warning or "")
         assert "no address" in (pulled.warning or "")
         assert pulled.config["config"]["Cmd"] == ["python3"]
