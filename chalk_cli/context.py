@@ -14,7 +14,7 @@ from chalk_cli.text import printable, with_flags
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from chalkcompute import Content, ScalingGroupSpec, Secret
+    from chalkcompute import Content, Image, ScalingGroupSpec, Secret
     from chalkcompute.types import (
         DeleteResult,
         DeployResult,
@@ -49,6 +49,7 @@ class Client(Protocol):
         self,
         spec: ScalingGroupSpec,
         *,
+        image: Image | None = None,
         content: Content | None = None,
         update: bool = True,
         dry_run: bool = False,
@@ -77,7 +78,7 @@ class Client(Protocol):
         """Delete, and wait until nothing is left."""
 
     def render_manifests(
-        self, spec: ScalingGroupSpec, *, content: Content | None = None
+        self, spec: ScalingGroupSpec, *, image: Image | None = None, content: Content | None = None
     ) -> tuple[Manifest, ...]:
         """The objects that a create would apply."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from chalk_cli.image_file import load_image
 from chalk_cli.options import name_argument, one_name
 from chalk_cli.params import Lines
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from chalkcompute import ScalingGroupSpec, Secret
+    from chalkcompute import Image, ScalingGroupSpec, Secret
 
 __all__ = ["DescribingCommand", "build_secrets", "build_spec", "spec_options"]
 
@@ -42,7 +43,12 @@ class DescribingCommand(click.Command):
 
 
 _SPEC_OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option("--image", required=True, metavar="REF", help="Image reference, such as `python:3.12`."),
+    click.option(
+        "--image",
+        required=True,
+        metavar="REF|FILE.py:NAME",
+        help="Image reference, such as `python:3.12`, or an `Image` of a Python file.",
+    ),
     click.option(
         "--port", type=int, default=8080, show_default=True, help="Port that the replicas listen on."
     ),
@@ -132,8 +138,8 @@ def spec_options(command: F) -> F:
     return name_argument(command)
 
 
-def build_spec(ctx: click.Context, flags: dict[str, Any]) -> ScalingGroupSpec:
-    """The spec that the flags describe.
+def build_spec(ctx: click.Context, flags: dict[str, Any]) -> tuple[ScalingGroupSpec, Image | None]:
+    """The spec that the flags describe, and the `Image` of a Python file where `--image` names one.
 
     Raises:
         click.UsageError: If flags contradict each other or the name is missing.
@@ -147,10 +153,11 @@ def build_spec(ctx: click.Context, flags: dict[str, Any]) -> ScalingGroupSpec:
     from chalkcompute import ReadinessProbe, ScalingGroupSpec
     from chalkcompute.spec.parse import parse_volume
 
+    image = load_image(flags["image"])
     path = flags["readiness_path"]
-    return ScalingGroupSpec(
+    spec = ScalingGroupSpec(
         name=name,
-        image=flags["image"],
+        image=image.placeholder if image is not None else flags["image"],
         port=flags["port"],
         min_replicas=low,
         max_replicas=high,
@@ -166,6 +173,7 @@ def build_spec(ctx: click.Context, flags: dict[str, Any]) -> ScalingGroupSpec:
         readiness_probe=ReadinessProbe.http(path) if path is not None else None,
         volumes=tuple(parse_volume(text) for text in flags["volume"]),
     )
+    return spec, image
 
 
 def build_secrets(flags: dict[str, Any]) -> tuple[Secret, ...]:

@@ -110,7 +110,7 @@ class ScalingGroup:
         self._spec: ScalingGroupSpec | None = ScalingGroupSpec(
             name=name if name is not None else f"sg-{_random.token_hex(4)}",
             # Of a description the base, until a deploy has built it.
-            image=(self._image.base_image or "dockerfile") if self._image is not None else cast("str", image),
+            image=self._image.placeholder if self._image is not None else cast("str", image),
             port=port,
             min_replicas=min_replicas,
             max_replicas=max_replicas,

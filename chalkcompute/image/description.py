@@ -327,6 +327,11 @@ class Image:
         """Whether an image must be built; if not, `base_image` runs with the configuration beside it."""
         return bool(self.steps)
 
+    @property
+    def placeholder(self) -> str:
+        """A reference to check a spec with until the image is built: its base."""
+        return self.base_image or "from-dockerfile"
+
     def dockerfile(self) -> str:
         """The whole as the text of a Dockerfile, files of both strategies among it.
 

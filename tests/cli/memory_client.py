@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chalk_cli.context import Client
-from chalkcompute import Content, ScalingGroupSpec, Secret
+from chalkcompute import Content, Image, ScalingGroupSpec, Secret
 from chalkcompute.errors import ConflictError, NotFoundError
 from chalkcompute.secret import resolve
 from chalkcompute.types import (
@@ -58,6 +58,7 @@ class MemoryClient:
         settings: Keywords of every client that was made.
         fail: Verb to the exception that it raises.
         specs: Every spec that was applied or rendered.
+        images: The `Image` of each, or None.
         contents: What went with each.
         environ: The environment that `Secret.from_env` reads.
     """
@@ -68,6 +69,7 @@ class MemoryClient:
         self.settings: list[dict[str, Any]] = []
         self.fail: dict[str, BaseException] = {}
         self.specs: list[ScalingGroupSpec] = []
+        self.images: list[Image | None] = []
         self.contents: list[Content | None] = []
         self.environ: dict[str, str] = {}
         self.calls: list[tuple[str, dict[str, Any]]] = []
@@ -111,6 +113,7 @@ class MemoryClient:
         self,
         spec: ScalingGroupSpec,
         *,
+        image: Image | None = None,
         content: Content | None = None,
         update: bool = True,
         dry_run: bool = False,
@@ -118,6 +121,7 @@ class MemoryClient:
     ) -> DeployResult:
         self._called("create", update=update, dry_run=dry_run)
         self.specs.append(spec)
+        self.images.append(image)
         self.contents.append(content)
         if on_progress is not None:
             on_progress(Progress("applying", "Deployment"))
@@ -186,10 +190,11 @@ class MemoryClient:
         )
 
     def render_manifests(
-        self, spec: ScalingGroupSpec, *, content: Content | None = None
+        self, spec: ScalingGroupSpec, *, image: Image | None = None, content: Content | None = None
     ) -> tuple[Manifest, ...]:
         self._called("manifests")
         self.specs.append(spec)
+        self.images.append(image)
         self.contents.append(content)
         labels = {"chalk.ai/scaling-group": spec.name}
         return (

@@ -47,7 +47,7 @@ def create_command(
 
     Success means that it serves: every replica of this revision is ready and the route is accepted.
     """
-    spec = build_spec(ctx, flags)
+    spec, image = build_spec(ctx, flags)
     client = cli.client(gateway=flags["gateway"], gateway_domain=flags["gateway_domain"])
     content = client.read_secrets(build_secrets(flags))
     target = cli.announce(client)
@@ -59,7 +59,12 @@ def create_command(
         cli.interrupted = "the same command finishes what was begun; run it again"
     with show_progress(cli) as on_progress:
         result = client.create_scaling_group(
-            spec, content=content, update=not no_update, dry_run=dry_run, on_progress=on_progress
+            spec,
+            image=image,
+            content=content,
+            update=not no_update,
+            dry_run=dry_run,
+            on_progress=on_progress,
         )
     for warning in (*result.warnings, *result.info.warnings):
         cli.warn(warning)

@@ -28,11 +28,11 @@ def manifests_command(ctx: click.Context, cli: CliContext, /, *, output: str, **
     With --gateway, --gateway-domain and --environment no cluster is asked. The output is for
     `kubectl apply -f -`; objects made that way have no record, so `list` does not show them.
     """
-    spec = build_spec(ctx, flags)
+    spec, image = build_spec(ctx, flags)
     client = cli.client(gateway=flags["gateway"], gateway_domain=flags["gateway_domain"])
     content = client.read_secrets(build_secrets(flags), names_only=True)
     try:
-        objects = client.render_manifests(spec, content=content)
+        objects = client.render_manifests(spec, image=image, content=content)
     except (ConnectionConfigError, UnreachableError) as error:
         error.hint = _OFFLINE if error.hint is None else f"{error.hint}; or {_OFFLINE}"
         raise

@@ -1,0 +1,98 @@
+"""`--image=file.py:name`: an `Image` that a Python file describes."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from chalkcompute import Image
+
+__all__ = ["load_image"]
+
+_FORM = re.compile(r"(?P<file>.*\.py):(?P<name>[^\W\d]\w*)")  # no reference: a repository ends in no `.py:`
+_MODULE = "chalk_image_file"
+
+
+def load_image(text: str) -> Image | None:
+    """The `Image` that `--image` names in a Python file, or None when it names a reference.
+
+    The file is run as when it is imported: what stands under `if __name__ == "__main__":` is not. Its folder
+    is on the import path meanwhile, as with `python file.py`.
+
+    Raises:
+        click.UsageError: There is no such file or name, it cannot be run, or what it names is no `Image`.
+    """
+    match = _FORM.fullmatch(text)
+    if match is None or not (Path(match["file"]).is_file() or _is_path(match["file"])):
+        return None
+    path, name = Path(match["file"]), match["name"]
+    if not path.is_file():
+        raise click.UsageError(f"`--image`: there is no file `{path}`")
+    module = _run(path)
+    if not hasattr(module, name):
+        raise click.UsageError(f"`--image`: `{path}` has no `{name}`{_offered(module)}")
+
+    from chalkcompute import Image
+
+    found = getattr(module, name)
+    if not isinstance(found, Image):
+        raise click.UsageError(
+            f"`--image`: `{name}` of `{path}` is no `Image` but {type(found).__name__}{_offered(module)}"
+        )
+    return found
+
+
+def _is_path(text: str) -> bool:
+    """Whether a reference could not look like this: `./app.py`, `/srv/app.py`, `App.py`, `app.py`."""
+    return text.startswith((".", "/", "~")) or "/" not in text
+
+
+def _run(path: Path) -> ModuleType:
+    from chalkcompute.errors import ChalkError
+
+    spec = importlib.util.spec_from_file_location(_MODULE, path)
+    if spec is None or spec.loader is None:
+        raise click.UsageError(f"`--image`: `{path}` cannot be loaded as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.resolve().parent))
+    sys.modules[_MODULE] = module  # dataclasses and pickles of the file look for it
+    try:
+        spec.loader.exec_module(module)
+    except ChalkError:
+        raise  # a description that cannot be says so itself
+    except Exception as error:
+        raise click.UsageError(f"`--image`: `{path}` cannot be run: {_what(error, path)}") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    return module
+
+
+def _what(error: Exception, path: Path) -> str:
+    """The exception and the last line of the file that led to it."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}"
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if _same(frame.filename, path)
+    ]
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}: {error}"
+
+
+def _same(filename: str, path: Path) -> bool:
+    return Path(filename).resolve() == path.resolve()
+
+
+def _offered(module: Any) -> str:
+    from chalkcompute import Image
+
+    names = sorted(name for name, value in vars(module).items() if isinstance(value, Image))
+    return f"; there is {', '.join(f'`{name}`' for name in names)}" if names else ""
