@@ -56,7 +56,9 @@ def make_host_layer(folder: Path, interpreter: Interpreter) -> Path:
     new = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
     try:
         _fill(new, interpreter)
-        new.chmod(0o755)
+        for path in (new, *new.rglob("*")):
+            if not path.is_symlink():  # for every user of the image, whatever our own umask says
+                path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
         new.rename(home)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -91,7 +93,6 @@ def _fill(root: Path, interpreter: Interpreter) -> None:
     for name in ("pip", "pip3", f"pip{interpreter.minor}"):
         (programs / name).unlink(missing_ok=True)
         (programs / name).write_text(_PIP, encoding="utf-8")
-        (programs / name).chmod(0o755)
 
 
 def _packages_of(interpreter: Interpreter) -> Path | None:

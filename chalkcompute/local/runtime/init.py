@@ -89,6 +89,7 @@ def _start_inner(plan: dict[str, Any], control: socket.socket) -> int:
         kernel.die_with_parent(signal.SIGKILL)
         wakeup = _watch_signals()
         kernel.set_hostname(plan["hostname"])
+        os.umask(0o022)  # a container's; the daemon's own is stricter
         rootfs.enter(plan)
         program = _start_program(plan, control)
         os.close(plan["status"])

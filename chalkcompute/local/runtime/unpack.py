@@ -280,7 +280,7 @@ class _Unpacking:
                 found = self._below(made)
                 if found is not None:
                     self._own(target, found.st_uid, found.st_gid)
-                    os.chmod(target, stat.S_IMODE(found.st_mode))
+                os.chmod(target, 0o755 if found is None else stat.S_IMODE(found.st_mode))
         return path
 
     def _resolved(self, path: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import sys
+import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,32 @@ def test_the_images_user(
             return
         ended, output = await box.run("sh", "-c", script, image=IMAGE)
         assert (ended.exit_code, output) == (0, f"{shown}\nHOME={home}\nwritten\n")
+
+    imaged("ns-root", images, scenario)
+
+
+@pytest.fixture
+def strict() -> Iterator[None]:
+    """The daemon keeps what it writes to itself."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.skipif("ns-root" not in TIERS, reason="takes root")
+@pytest.mark.usefixtures("strict")
+def test_another_user_may_read_and_own(root: bytes, images: FakeImages, imaged: Any) -> None:
+    home = tarfile.TarInfo()
+    home.type, home.mode, home.uid, home.gid = tarfile.DIRTYPE, 0o700, 1234, 2345
+    images.add(IMAGE, root, archive(("home/web", home)), config={"User": "web", "WorkingDir": "/home/web"})
+    images.add("localhost/py:1", archive(*PACKAGE), host_base=VERSION, config={"User": "1234"})
+
+    async def scenario(box: Sandbox) -> None:
+        script = "touch mine; ls; cat /etc/hosts; touch /bin/x || echo refused"
+        ended, output = await box.run("sh", "-c", script, image=IMAGE)
+        assert (ended.exit_code, output.split()[0], output.split()[-1]) == (0, "mine", "refused"), output
+        ended, output = await box.run("greet", image="localhost/py:1", pod="py")
+        assert ended.exit_code == 0, output
 
     imaged("ns-root", images, scenario)
 
