@@ -17,7 +17,7 @@ from chalkcompute.registry import (
     parse_descriptor,
 )
 
-__all__ = ["Base", "BaseImage", "Place", "find_base"]
+__all__ = ["Base", "BaseImage", "Place", "find_base", "read_image"]
 
 _CONFIG_LIMIT = 8 << 20  # bytes; real ones have a few thousand
 
@@ -47,6 +47,7 @@ class BaseImage:
         platform: As it was asked for.
         digest: Of its manifest.
         media_type: Of its manifest.
+        raw: The manifest's bytes.
         config_type: Media type of its configuration.
         config: The whole configuration document.
         layers: Lowest first.
@@ -55,6 +56,7 @@ class BaseImage:
     platform: str
     digest: str
     media_type: str
+    raw: bytes
     config_type: str
     config: dict[str, Any]
     layers: tuple[Descriptor, ...]
@@ -101,7 +103,7 @@ def find_base(
         if found.is_index:
             chosen = choose_platform(found.body, platform)
             manifest = place.registry.manifest(place.repository, chosen.digest, namespace=place.namespace)
-        images.append(_image(place, manifest, platform, str(reference)))
+        images.append(read_image(place, manifest, platform, str(reference)))
     return Base(str(reference), found.descriptor.digest, place, tuple(images), found.warnings)
 
 
@@ -121,7 +123,12 @@ def _locate(
     return Place(own, reference.path, None, False), own.manifest(reference.path, reference.reference)
 
 
-def _image(place: Place, manifest: FetchedManifest, platform: str, name: str) -> BaseImage:
+def read_image(place: Place, manifest: FetchedManifest, platform: str, name: str) -> BaseImage:
+    """An image for one platform, its configuration read.
+
+    Raises:
+        RegistryError: It is no container image, or not for this platform.
+    """
     body = manifest.body
     what = f"the manifest of `{name}`"
     layers = body.get("layers")
@@ -136,6 +143,7 @@ def _image(place: Place, manifest: FetchedManifest, platform: str, name: str) ->
         platform,
         manifest.descriptor.digest,
         manifest.descriptor.media_type,
+        manifest.raw,
         described.media_type,
         config,
         tuple(parse_descriptor(layer, what) for layer in layers),

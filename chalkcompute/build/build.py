@@ -7,12 +7,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from chalkcompute.build.base import find_base
+from chalkcompute.build.base import Base, find_base
+from chalkcompute.build.compose import Composed
+from chalkcompute.build.engine import dockerfile_digests, run_steps, what_runs
 from chalkcompute.build.engineless import build_without_engine
-from chalkcompute.build.plan import make_plan
+from chalkcompute.build.engines import Engine, find_engine
+from chalkcompute.build.plan import Plan, make_plan
+from chalkcompute.build.wheels import NoWheelError
 from chalkcompute.errors import ImageBuildError, ImageNotFoundError, SpecError
 from chalkcompute.image import Image
 from chalkcompute.registry import (
+    CredentialSource,
     ImageReference,
     Registry,
     docker_credentials,
@@ -64,7 +69,7 @@ def build_image(
         platforms: `linux/amd64`, `linux/arm64`; more than one makes an index.
         environ: Credentials (`DOCKER_CONFIG`), indexes (`PIP_INDEX_URL`, `UV_*`) and proxies come from it.
         cache: A folder of our own, made if need be; it can be deleted at any time.
-        push: Whether to push; if not, the digest is what it would be.
+        push: Whether to push; if not, the digest is what it would be. Steps that run need the registry.
         on_progress: Told what is going on, in short texts.
 
     Raises:
@@ -78,24 +83,23 @@ def build_image(
     if goal.digest is not None:
         raise SpecError(f"`{repository}` is an image and not a repository to push to", field="image")
     plan = make_plan(image, copied, platforms)
-    if plan.steps_to_run:
-        raise ImageBuildError("steps that run are not built yet")
-    name = _parsed(image.base_image, "the base")
+    if plan.steps_to_run and not push:
+        step = what_runs(plan.steps_to_run[-1])
+        raise ImageBuildError(f"{step} cannot be built without a registry to push to")
     credentials = docker_credentials(environ)
     with ExitStack() as stack:
         target = stack.enter_context(Registry(goal.domain, credentials=credentials))
-        own = None
-        if name.domain != goal.domain:
-            own = stack.enter_context(Registry(name.domain, credentials=credentials))
-        say(f"looking for the base {image.base_image}")
-        base = find_base(name, own, target, plan.platforms)
-        key = plan.key([base.digest])[:_TAG]
+        base, inputs = None, dockerfile_digests(plan, credentials)
+        if image.base_image:
+            say(f"looking for the base {image.base_image}")
+            base = _base(plan, goal, target, credentials, stack)
+            inputs = [base.digest]
+        key = plan.key(inputs)[:_TAG]
         known = _known(target, goal.path, key) if push else None
         digest = known
         if digest is None:
-            made = build_without_engine(
-                plan, base, target, goal.path, environ=environ, cache=cache, push=push, say=say
-            )
+            build = _Build(goal, target, environ, cache, push, say)
+            made = build.make(plan, base, inputs)
             digest = made.digest
             if push:
                 # The tag comes last: who finds it finds all of the image.
@@ -105,8 +109,80 @@ def build_image(
         tag=f"{goal.domain}/{goal.path}:{key}",
         digest=digest,
         is_new=known is None,
-        warnings=base.warnings,
+        warnings=base.warnings if base is not None else (),
     )
+
+
+def _base(
+    plan: Plan, goal: ImageReference, target: Registry, credentials: CredentialSource, stack: ExitStack
+) -> Base:
+    name = _parsed(plan.image.base_image, "the base")
+    own = None
+    if name.domain != goal.domain:
+        own = stack.enter_context(Registry(name.domain, credentials=credentials))
+    return find_base(name, own, target, plan.platforms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Build:
+    """One build that is not in the registry yet."""
+
+    goal: ImageReference
+    target: Registry
+    environ: Mapping[str, str]
+    cache: Path
+    push: bool
+    say: Callable[[str], None]
+
+    def make(self, plan: Plan, base: Base | None, inputs: Sequence[str]) -> Composed:
+        """Steps that must run first, by an engine; then all else without one."""
+        must = plan.steps_to_run
+        left, start = plan, base
+        if must:
+            engine = find_engine(self.environ, what_runs(must[-1]))
+            left, start = self._run(plan, len(must), base, inputs, engine)
+        assert start is not None  # without a base there is a Dockerfile, which an engine built
+        try:
+            return self._finish(left, start)
+        except NoWheelError as error:
+            engine = self._engine_for(error)
+            self.say(f"{error.message}; {engine.name} builds it")
+            try:
+                left, start = self._run(plan, len(plan.steps), base, inputs, engine)
+            except ImageBuildError as failed:
+                raise ImageBuildError(
+                    f"{error.message}; `{engine.name}` could not build it either", hint=failed.hint
+                ) from None
+            return self._finish(left, start)
+
+    def _engine_for(self, error: NoWheelError) -> Engine:
+        if not self.push:
+            raise error
+        try:
+            return find_engine(self.environ, "a package without wheels")
+        except ImageBuildError:
+            raise error from None
+
+    def _run(
+        self, plan: Plan, number: int, base: Base | None, inputs: Sequence[str], engine: Engine
+    ) -> tuple[Plan, Base]:
+        """The plan that is left, and what it starts from."""
+        early, late = plan.split(number)
+        parts = [early] if base is not None else list(early.split(1))  # a Dockerfile has its own context
+        for part in parts:
+            if part.steps:
+                base = run_steps(
+                    part, base, inputs, self.target, self.goal.domain, self.goal.path, engine,
+                    environ=self.environ, cache=self.cache, say=self.say,
+                )  # fmt: skip
+        assert base is not None  # one of the parts made it
+        return late, base
+
+    def _finish(self, plan: Plan, base: Base) -> Composed:
+        return build_without_engine(
+            plan, base, self.target, self.goal.path,
+            environ=self.environ, cache=self.cache, push=self.push, say=self.say,
+        )  # fmt: skip
 
 
 def _known(target: Registry, repository: str, tag: str) -> str | None:

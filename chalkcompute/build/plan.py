@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from chalkcompute.image import (
 )
 from chalkcompute.sources import SourceSet
 
-__all__ = ["FORMAT", "Plan", "canonical", "key_of", "make_plan"]
+__all__ = ["FORMAT", "Plan", "canonical", "key_of", "make_plan", "must_run"]
 
 FORMAT = 1  # raised when the same description comes to mean other bytes
 _NESTED = re.compile(r"(?:-r|--requirement|-c|--constraint)(?:\s+|=|(?<=-[rc]))(?P<path>\S.*)")
@@ -37,12 +37,14 @@ class Plan:
 
     Attributes:
         image: The description.
+        steps: Those of it that are meant.
         copied: Files that become layers, in order.
         platforms: `linux/amd64`, …, sorted.
         requirement_files: Every requirements file that counts, and its content.
     """
 
     image: Image
+    steps: tuple[Step, ...]
     copied: tuple[SourceSet, ...]
     platforms: tuple[str, ...]
     requirement_files: Mapping[Path, bytes]
@@ -50,25 +52,32 @@ class Plan:
     @property
     def packages(self) -> tuple[str, ...]:
         """Of all `pip_install`."""
-        return tuple(p for step in self.image.steps if isinstance(step, PipInstall) for p in step.packages)
+        return tuple(p for step in self.steps if isinstance(step, PipInstall) for p in step.packages)
 
     @property
     def requirements(self) -> tuple[Path, ...]:
         """Of all `pip_install_from_requirements`."""
-        return tuple(step.path for step in self.image.steps if isinstance(step, PipRequirements))
+        return tuple(step.path for step in self.steps if isinstance(step, PipRequirements))
 
     @property
     def steps_to_run(self) -> tuple[Step, ...]:
-        """Those that only a container engine can do."""
-        return tuple(s for s in self.image.steps if isinstance(s, AptInstall | RunCommands | FromDockerfile))
+        """Those that only a container engine can do, with all before the last of them."""
+        last = max((n for n, step in enumerate(self.steps, start=1) if must_run(step)), default=0)
+        return self.steps[:last]
+
+    def split(self, number: int) -> tuple[Plan, Plan]:
+        """The first `number` steps with the files that they copy, and the rest."""
+        first, rest = self.steps[:number], self.steps[number:]
+        taken = {step.item.destination for step in first if isinstance(step, CopyFiles)}
+        early = tuple(files for files in self.copied if files.destination in taken)
+        late = tuple(files for files in self.copied if files.destination not in taken)
+        return replace(self, steps=first, copied=early), replace(self, steps=rest, copied=late)
 
     @property
     def python_packages(self) -> list[Any]:
-        """What the site-packages depend on, for a key."""
-        return [list(self.packages), [hashlib.sha256(raw).hexdigest() for raw in self._contents()]]
-
-    def _contents(self) -> list[bytes]:
-        return list(self.requirement_files.values())
+        """What the Python packages depend on, for a key."""
+        contents = self.requirement_files.values() if self.requirements else ()
+        return [list(self.packages), [hashlib.sha256(raw).hexdigest() for raw in contents]]
 
     def key(self, base: Sequence[str]) -> str:
         """The key of the build.
@@ -76,17 +85,20 @@ class Plan:
         Args:
             base: Digests of what it starts from, and hashes of a build context.
         """
+        image = self.image
+        return key_of([self.steps_key(base), image.command, image.args])
+
+    def steps_key(self, base: Sequence[str]) -> str:
+        """The key of what the steps leave behind, whatever is started in it."""
         return key_of(
             {
                 "base": list(base),
                 "platforms": list(self.platforms),
-                "steps": [_step(step) for step in self.image.steps],
-                "requirements": [hashlib.sha256(raw).hexdigest() for raw in self._contents()],
+                "steps": [_step(step) for step in self.steps],
+                "packages": self.python_packages,
                 "copied": [_files(files) for files in self.copied],
                 "env": dict(self.image.variables),
                 "workdir": self.image.working_dir,
-                "entrypoint": self.image.command,
-                "cmd": self.image.args,
             }
         )
 
@@ -111,7 +123,7 @@ def make_plan(image: Image, copied: Sequence[SourceSet], platforms: Sequence[str
     for step in image.steps:
         if isinstance(step, PipRequirements):
             _read_requirements(step.path, contents)
-    return Plan(image, tuple(copied), tuple(sorted(set(platforms))), contents)
+    return Plan(image, image.steps, tuple(copied), tuple(sorted(set(platforms))), contents)
 
 
 def key_of(value: object) -> str:
@@ -122,6 +134,11 @@ def key_of(value: object) -> str:
 def canonical(value: object) -> bytes:
     """JSON whose bytes depend on the value alone."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def must_run(step: Step) -> bool:
+    """Whether only a container engine can do it."""
+    return isinstance(step, AptInstall | RunCommands | FromDockerfile)
 
 
 def _step(step: Step) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -10,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from chalkcompute.build.base import Base
+from chalkcompute.build.base import Base, BaseImage
 from chalkcompute.build.compose import Composed
 from chalkcompute.build.layers import Layer
 from chalkcompute.build.progress import Meter, Say
-from chalkcompute.registry import Descriptor, Registry, digest_of
+from chalkcompute.registry import Descriptor, Registry, digest_of, parse_descriptor
 
-__all__ = ["fetch_layer", "locked", "push_image", "transfer_base"]
+__all__ = ["fetch_layer", "locked", "push_base_image", "push_image", "transfer_base"]
 
 _AT_ONCE = 4
 
@@ -66,11 +67,26 @@ def push_image(
     for layer in layers:
         meter = Meter("pushing layer", layer.size, say)
         target.push_blob(repository, layer.digest, layer.size, layer.path, on_bytes=meter)
+    push_bytes(target, repository, image.config, scratch)
+    target.push_manifest(repository, image.digest, image.media_type, image.manifest)
+
+
+def push_base_image(base: Base, image: BaseImage, target: Registry, repository: str, scratch: Path) -> None:
+    """The base itself, whose layers are in `repository` already, so that an engine can start from there."""
+    config = parse_descriptor(json.loads(image.raw)["config"], "the manifest of the base")
+    raw = base.place.registry.read_blob(
+        base.place.repository, config.digest, limit=config.size, namespace=base.place.namespace
+    )
+    push_bytes(target, repository, raw, scratch)
+    target.push_manifest(repository, image.digest, image.media_type, image.raw)
+
+
+def push_bytes(target: Registry, repository: str, blob: bytes, scratch: Path) -> None:
+    """A small blob."""
     handle, name = tempfile.mkstemp(dir=scratch)
     with os.fdopen(handle, "wb") as stream:
-        stream.write(image.config)
-    target.push_blob(repository, digest_of(image.config), len(image.config), Path(name))
-    target.push_manifest(repository, image.digest, image.media_type, image.manifest)
+        stream.write(blob)
+    target.push_blob(repository, digest_of(blob), len(blob), Path(name))
 
 
 @contextmanager

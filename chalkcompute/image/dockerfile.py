@@ -26,7 +26,7 @@ from chalkcompute.image.parts import (
 if TYPE_CHECKING:
     from chalkcompute.image.description import Image
 
-__all__ = ["apt_line", "config_lines", "copy_line", "dockerfile_text", "run_line"]
+__all__ = ["apt_line", "config_lines", "copy_line", "dockerfile_text", "env_line", "run_line"]
 
 
 def dockerfile_text(image: Image, folder: Path) -> str:
@@ -98,7 +98,7 @@ def run_line(command: str) -> str:
 
 def config_lines(image: Image) -> list[str]:
     """Environment, working folder, entrypoint and arguments."""
-    lines = [f"ENV {name}={_env_value(value)}" for name, value in image.variables]
+    lines = [env_line(name, value) for name, value in image.variables]
     if image.working_dir is not None:
         lines.append(f"WORKDIR {image.working_dir}")
     if image.command is not None:
@@ -108,7 +108,7 @@ def config_lines(image: Image) -> list[str]:
     return lines
 
 
-def _env_value(value: str) -> str:
-    """Quoted, with nothing of it expanded; a line break cannot be written in a Dockerfile's `ENV`."""
+def env_line(name: str, value: str) -> str:
+    """`ENV`, quoted so that nothing of it is expanded."""
     escaped = re.sub(r'(["\\$])', r"\\\1", value)
-    return f'"{escaped}"'
+    return f'ENV {name}="{escaped}"'

@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -89,6 +88,7 @@ def tar_gz(files: dict[str, bytes]) -> bytes:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
+            info.mode = 0o755
             tar.addfile(info, io.BytesIO(content))
     return gzip.compress(raw.getvalue(), mtime=0)
 
@@ -187,9 +187,9 @@ def wheels(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environ(tmp_path: Path, wheels: Path) -> dict[str, str]:
-    """No index but the wheels made here, no cache and no configuration of whoever runs the tests."""
+    """No index but the wheels made here, no engine, nothing of whoever runs the tests."""
     return {
-        "PATH": os.environ["PATH"],
+        "PATH": str(tmp_path / "no-programs"),
         "HOME": str(tmp_path),
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(wheels),
