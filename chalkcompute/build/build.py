@@ -69,7 +69,7 @@ def build_image(
         platforms: `linux/amd64`, `linux/arm64`; more than one makes an index.
         environ: Credentials (`DOCKER_CONFIG`), indexes (`PIP_INDEX_URL`, `UV_*`) and proxies come from it.
         cache: A folder of our own, made if need be; it can be deleted at any time.
-        push: Whether to push; if not, the digest is what it would be. Steps that run need the registry.
+        push: Whether to push; if not, the digest is what it would be. Steps that run must push.
         on_progress: Told what is going on, in short texts.
 
     Raises:
@@ -83,9 +83,6 @@ def build_image(
     if goal.digest is not None:
         raise SpecError(f"`{repository}` is an image and not a repository to push to", field="image")
     plan = make_plan(image, copied, platforms)
-    if plan.steps_to_run and not push:
-        step = what_runs(plan.steps_to_run[-1])
-        raise ImageBuildError(f"{step} cannot be built without a registry to push to")
     credentials = docker_credentials(environ)
     with ExitStack() as stack:
         target = stack.enter_context(Registry(goal.domain, credentials=credentials))
@@ -95,9 +92,14 @@ def build_image(
             base = _base(plan, goal, target, credentials, stack)
             inputs = [base.digest]
         key = plan.key(inputs)[:_TAG]
-        known = _known(target, goal.path, key) if push else None
+        known = _known(target, goal.path, key)
         digest = known
         if digest is None:
+            if plan.steps_to_run and not push:
+                raise ImageBuildError(
+                    f"{what_runs(plan.steps_to_run[-1])} has not run yet, and nothing is to be pushed now",
+                    hint="what such a step makes is known only once it has run: build and push it first",
+                )
             build = _Build(goal, target, environ, cache, push, say)
             made = build.make(plan, base, inputs)
             digest = made.digest

@@ -202,10 +202,10 @@ def environ(tmp_path: Path, wheels: Path) -> dict[str, str]:
 def build(tmp_path: Path, registry_host: str, environ: dict[str, str]) -> Build:
     """`build_image` with what every test has."""
 
-    def built(image: Image, repository: str, **changes: Any) -> BuiltImage:
+    def built(image: Image, repository: str, *, host: str = registry_host, **changes: Any) -> BuiltImage:
         arguments: dict[str, Any] = {
             "copied": [collect(item) for item in image.files if item.strategy == "copy"],
-            "repository": f"{registry_host}/{repository}",
+            "repository": f"{host}/{repository}",
             "platforms": ["linux/amd64"],
             "environ": environ,
             "cache": tmp_path / "cache",
