@@ -27,7 +27,7 @@ from chalkcompute.cluster.kubeconfig import Connection
 from chalkcompute.cluster.reasons import api_error
 from chalkcompute.errors import ApiError, ConnectionConfigError, UnreachableError
 
-__all__ = ["OfficialTransport", "Request", "Response", "Transport", "clock_ahead"]
+__all__ = ["OfficialTransport", "Request", "Response", "Transport", "clock_ahead", "connect", "official"]
 
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 60.0
@@ -171,10 +171,10 @@ class OfficialTransport:
         self, request: Request, timeout: tuple[float, float], receive: Callable[[Any], _Received]
     ) -> _Received:
         if self._client is None:
-            self._client = _connect(self._connection)
+            self._client = connect(self._connection)
         import urllib3
 
-        api_exception = _official("client.exceptions").ApiException
+        api_exception = official("client.exceptions").ApiException
         body, content_type = _encoded(request)
         try:
             sent = datetime.now(UTC)
@@ -306,9 +306,9 @@ def _plain(why: str) -> str:
     return re.sub(r"<[^<>]*object at 0x[0-9a-f]+>:? ?", "", text).rstrip(".")
 
 
-def _connect(connection: Connection) -> Any:
+def connect(connection: Connection) -> Any:
     """A `DynamicClient`; global state of the official client is not touched."""
-    config, client, dynamic = _official("config"), _official("client"), _official("dynamic")
+    config, client, dynamic = official("config"), official("client"), official("dynamic")
     # The client logs every response body at DEBUG: values of Secrets would reach a log file.
     logging.getLogger("kubernetes.client.rest").setLevel(logging.INFO)
     configuration = type.__call__(client.Configuration)
@@ -364,7 +364,7 @@ def _plugin_heard(connection: Connection) -> Iterator[None]:
         )
 
 
-def _official(module: str) -> Any:
+def official(module: str) -> Any:
     """A module of the official client, untyped: some of its releases have annotations, most have none."""
     return importlib.import_module(f"kubernetes.{module}")
 
