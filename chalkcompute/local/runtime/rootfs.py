@@ -10,7 +10,7 @@ symbolic links are resolved in there.
 """
 
 # The init starts sooner without pathlib, and paths here are built from strings that we wrote.
-# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH112, PTH114, PTH115, PTH120, PTH123, PTH211
+# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH112, PTH113, PTH114, PTH115, PTH120, PTH123, PTH208, PTH211
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class _Root:
         kernel.mount("tmpfs", self.path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
 
     def _host_folder(self, name: str) -> None:
-        """One top-level folder of the host under the image's, writable through an overlay, else read-only."""
+        """One top-level folder of the host under the image's, writable through an overlay."""
         source, target = f"/{name}", f"{self.path}/{name}"
         present = os.path.lexists(target)
         if present and not _is_folder(target):
@@ -112,11 +112,45 @@ class _Root:
             return
         if not present:
             os.mkdir(target)
-        upper = self._new_upper()
-        self._prepare_upper(upper, name)
         above = [f"{layer}/{name}" for layer in self._layers if _is_folder(f"{layer}/{name}")]
-        if not self._overlay([*above, source], upper, target):
-            _bind(source, target, read_only=True)
+        self._cover(f"/{name}", [*above, source], top=True)
+
+    def _cover(self, path: str, folders: list[str], *, top: bool) -> None:
+        """Folders over each other, the uppermost first; the lowest may be one of the host."""
+        upper, target = self._new_upper(), f"{self.path}{path}"
+        self._prepare_upper(upper, path)
+        if self._overlay(folders, upper, target):
+            return
+        made = (self._cwd, *self._files, *(mount["target"] for mount in self._mounts))
+        if not top and len(folders) == 1 and not any(each.startswith(f"{path}/") for each in made):
+            with contextlib.suppress(OSError):  # nothing is to be in there but what the host has
+                _bind(folders[0], target, read_only=True)
+            return
+        # A user namespace refuses what has mounts below it (/var of a machine with containers): part by part.
+        kernel.mount("tmpfs", target, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
+        names: set[str] = set()
+        for folder in folders:
+            with contextlib.suppress(PermissionError):
+                names.update(os.listdir(folder))
+        for name in sorted(names):
+            self._part(f"{path}/{name}", [f"{folder}/{name}" for folder in folders])
+
+    def _part(self, path: str, places: list[str]) -> None:
+        """What several folders have at a path, where no overlay shows it."""
+        present = [place for place in places if os.path.lexists(place)]
+        target = f"{self.path}{path}"
+        if path in self._files or not present:
+            return
+        if os.path.islink(present[0]):
+            os.symlink(os.readlink(present[0]), target)
+        elif os.path.isdir(present[0]):
+            os.mkdir(target)
+            hidden = next((place for place in present if not _is_folder(place)), None)
+            self._cover(path, present[: present.index(hidden)] if hidden else present, top=False)
+        elif os.path.isfile(present[0]):
+            _make(target, folder=False)
+            with contextlib.suppress(OSError):
+                _bind(present[0], target, read_only=True)
 
     def _tree(self, path: str) -> None:
         """A folder of the host at its own path (an interpreter): overlay, else read-only."""
@@ -124,22 +158,22 @@ class _Root:
         if not self._overlay([path], self._new_upper(), target):
             _bind(path, target, read_only=True)
 
-    def _prepare_upper(self, upper: str, name: str) -> None:
+    def _prepare_upper(self, upper: str, folder: str) -> None:
         """Make what must exist in a folder of the host.
 
         In a user namespace the host's folders belong to nobody, and nothing can be made in them.
         """
-        start = f"/{name}/"
+        start = f"{folder}/"
         for path, text in self._files.items():
             if path.startswith(start):
-                os.makedirs(os.path.dirname(upper + path[len(name) + 1 :]), exist_ok=True)
-                with open(upper + path[len(name) + 1 :], "w", encoding="utf-8") as file:
+                os.makedirs(os.path.dirname(upper + path[len(folder) :]), exist_ok=True)
+                with open(upper + path[len(folder) :], "w", encoding="utf-8") as file:
                     file.write(text)
         for mount in self._mounts:
             if mount["target"].startswith(start):
-                _make(upper + mount["target"][len(name) + 1 :], os.path.isdir(mount["source"]))
+                _make(upper + mount["target"][len(folder) :], os.path.isdir(mount["source"]))
         if self._cwd.startswith(start):
-            os.makedirs(upper + self._cwd[len(name) + 1 :], exist_ok=True)
+            os.makedirs(upper + self._cwd[len(folder) :], exist_ok=True)
 
     def _new_upper(self) -> str:
         self._overlays += 1

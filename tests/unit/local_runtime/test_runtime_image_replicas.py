@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -278,6 +279,50 @@ def test_the_host_base_looks_like_the_official_image(
         assert not (Path("/usr/local") / "bin/extra").exists()
 
     imaged(namespaces, images, scenario)
+
+
+MOUNTED = """
+import asyncio, sys
+from pathlib import Path
+from tests.unit.local_runtime.conftest import Sandbox
+from tests.unit.local_runtime.images import FakeImages, archive
+
+async def main():
+    folder = Path(sys.argv[1])
+    images = FakeImages(folder / "blobs")
+    own = [(name, b"own") for name in ("usr/share/own/x", "var/own", "etc/own")]
+    images.add("x:1", archive(*own), host_base=sys.argv[2])
+    box = Sandbox(folder, "ns-user")
+    await box.use(images)
+    try:
+        ended, output = await box.run("sh", "-c", sys.argv[3], image="x:1", working_dir="/var/lib/new")
+        print(ended.exit_code, output)
+    finally:
+        await box.runtime.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif("ns-user" not in TIERS or os.getuid() != 0, reason="takes root and user namespaces")
+def test_mounts_of_the_machine_hide_nothing_of_an_image(tmp_path: Path) -> None:
+    """A user namespace refuses an overlay of a folder with mounts in it, as containers make them."""
+    mounted = [folder for folder in ("/usr/share/doc", "/var/lib", "/etc/ssl") if Path(folder).is_dir()]
+    inside = (
+        "cat /usr/share/own/x /var/own /etc/own; pwd; touch /var/tmp/x /var/lib/new/x; head -c9 /etc/hosts; "
+        "python -c 'import json' && echo up"
+    )
+    script = "".join(f"mount -t tmpfs none {folder} && " for folder in mounted) + 'exec "$@"'
+    hosts = Path("/etc/hosts").read_bytes()
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", MOUNTED, tmp_path, VERSION, inside],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout == "0 ownownown/var/lib/new\n127.0.0.1up\n\n", done.stderr
+    assert Path("/etc/hosts").read_bytes() == hosts
 
 
 @needs_namespaces
