@@ -12,6 +12,7 @@ from chalkcompute.build.compose import Composed
 from chalkcompute.build.engine import dockerfile_digests, run_steps, what_runs
 from chalkcompute.build.engineless import build_without_engine
 from chalkcompute.build.engines import Engine, find_engine
+from chalkcompute.build.housekeeping import tidy
 from chalkcompute.build.plan import Plan, make_plan
 from chalkcompute.build.wheels import NoWheelError
 from chalkcompute.errors import ImageBuildError, ImageNotFoundError, SpecError
@@ -101,7 +102,15 @@ def build_image(
                     hint="what such a step makes is known only once it has run: build and push it first",
                 )
             build = _Build(goal, target, environ, cache, push, say)
-            made = build.make(plan, base, inputs)
+            tidy(cache)
+            try:
+                made = build.make(plan, base, inputs)
+            except OSError as error:
+                where = f"`{error.filename}`: " if error.filename else ""
+                raise ImageBuildError(
+                    f"the image cannot be built: {where}{error.strerror or error}",
+                    hint=f"it needs a folder to write to, with room in it: `{cache}`",
+                ) from error
             digest = made.digest
             if push:
                 # The tag comes last: who finds it finds all of the image.

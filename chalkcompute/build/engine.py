@@ -12,7 +12,7 @@ from chalkcompute.build.engines import Engine, Job, is_local
 from chalkcompute.build.plan import Plan
 from chalkcompute.build.progress import Say
 from chalkcompute.build.transfer import push_base_image, transfer_base
-from chalkcompute.errors import ImageNotFoundError, RegistryError
+from chalkcompute.errors import ImageBuildError, ImageNotFoundError, RegistryError
 from chalkcompute.image import AptInstall, FromDockerfile, RunCommands, Step
 from chalkcompute.registry import (
     DOCKER_MANIFEST,
@@ -26,6 +26,7 @@ from chalkcompute.registry import (
 __all__ = ["dockerfile_digests", "run_steps", "what_runs"]
 
 _TAG = 12
+_HOST_BASE = "chalk.ai/host-base"  # label of the local cluster's stand-in
 
 
 def what_runs(step: Step) -> str:
@@ -105,6 +106,8 @@ def run_steps(
             found = target.manifest(repository, tag)
         except ImageNotFoundError:
             image = base.images[number] if base is not None else None
+            if base is not None and image is not None:
+                _check_can_run(image, base.name, plan)
             cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix="chalk-engine-", dir=cache) as name:
                 scratch = Path(name)
@@ -119,6 +122,16 @@ def run_steps(
     name = base.name if base is not None else f"{host}/{repository}:{key}"
     warnings = base.warnings if base is not None else ()
     return Base(name, images[0].digest, place, tuple(images), warnings)
+
+
+def _check_can_run(image: BaseImage, name: str, plan: Plan) -> None:
+    """The host base of a local cluster has nothing in it that could run."""
+    if _HOST_BASE in ((image.config.get("config") or {}).get("Labels") or {}):
+        raise ImageBuildError(
+            f"{what_runs(plan.steps[-1])} cannot run: `{name}` could not be pulled, and this machine's "
+            "Python stands in for it, in which nothing else can run",
+            hint="see to it that the image can be pulled, or take a base that can",
+        )
 
 
 def _one(target: Registry, repository: str, found: FetchedManifest, platform: str) -> FetchedManifest:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from chalkcompute.build.base import Base, BaseImage
 from chalkcompute.build.compose import Composed, compose, compose_index
+from chalkcompute.build.housekeeping import used
 from chalkcompute.build.layers import Layer, cached_layer, save_layer, source_entries, write_layer
 from chalkcompute.build.plan import Plan, key_of
 from chalkcompute.build.progress import Say
@@ -79,6 +80,8 @@ def _packages(
         if layer is None:
             say(f"installing {_named(plan)} for Python {python.version}, {image.platform}")
             layer = _install(plan, python, image.platform, environ, path, say)
+        used(path)
+        used(path.with_suffix(".json"))
     return [layer]
 
 

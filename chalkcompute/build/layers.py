@@ -153,16 +153,50 @@ def _add(tar: tarfile.TarFile, entry: Entry) -> None:
         info.type = tarfile.DIRTYPE
         tar.addfile(info)
         return
+    if isinstance(entry.content, bytes):
+        info.size = len(entry.content)
+        tar.addfile(info, io.BytesIO(entry.content))
+        return
+    changed = ImageBuildError(
+        f"`{entry.content}` has changed while the image was being built", hint="build it again"
+    )
+    with _opened(entry.content) as stream:
+        info.size = os.fstat(stream.fileno()).st_size
+        hashed = _Hashed(stream, entry.content)
+        try:
+            tar.addfile(info, hashed)
+        except OSError as error:
+            if error.errno is None:  # `tarfile`: the file has become shorter
+                raise changed from None
+            raise  # the layer cannot be written
+    if entry.sha256 and hashed.digest.hexdigest() != entry.sha256:
+        raise changed
+
+
+def _opened(path: Path) -> IO[bytes]:
     try:
-        content = entry.content if isinstance(entry.content, bytes) else entry.content.read_bytes()
+        return path.open("rb")
     except OSError as error:
-        raise ImageBuildError(f"cannot read `{entry.content!s}`: {error.strerror}") from None
-    if entry.sha256 and hashlib.sha256(content).hexdigest() != entry.sha256:
-        raise ImageBuildError(
-            f"`{entry.content!s}` has changed while the image was being built", hint="build it again"
-        )
-    info.size = len(content)
-    tar.addfile(info, io.BytesIO(content))
+        raise ImageBuildError(f"cannot read `{path}`: {error.strerror}") from None
+
+
+class _Hashed(io.RawIOBase):
+    """A file that knows the hash of what was read of it."""
+
+    def __init__(self, stream: IO[bytes], path: Path) -> None:
+        self._stream, self._path = stream, path
+        self.digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            piece = self._stream.read(size)
+        except OSError as error:
+            raise ImageBuildError(f"cannot read `{self._path}`: {error.strerror}") from None
+        self.digest.update(piece)
+        return piece
 
 
 class _Packed(io.RawIOBase):

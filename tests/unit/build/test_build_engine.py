@@ -219,3 +219,24 @@ def test_steps_run_and_the_rest_comes_on_top(
 
     with pytest.raises(ImageBuildError, match="at `RUN exit 3`"):
         build(Image.base(base).run_commands("exit 3"), "engine/app", environ=real_engine)
+
+
+def test_a_dockerfile_with_its_context(
+    build: Build, registry_host: str, tmp_path: Path, real_engine: dict[str, str], shell: dict[str, bytes]
+) -> None:
+    base = push_base(registry_host, "dockerfile/base", files=shell)
+    folder = tmp_path / "docker"
+    folder.mkdir()
+    (folder / "note").write_text("one")
+    (folder / "Dockerfile").write_text(f"FROM {base}\nCOPY note /from-context\nENV A=1\n")
+    registries = tmp_path / "registries.conf"
+    registries.write_text(f'[[registry]]\nlocation = "{registry_host}"\ninsecure = true\n')
+    engine = real_engine | {"CONTAINERS_REGISTRIES_CONF": str(registries)}
+    image = Image.from_dockerfile(folder / "Dockerfile").run_commands("cat /from-context > /copy")
+    built = build(image.env({"B": "2"}), "dockerfile/app", environ=engine)
+    made = pull(registry_host, "dockerfile/app", built.digest)
+    assert made.read(-1, "copy") == "one"
+    assert made.config["config"]["Env"][-2:] == ["A=1", "B=2"]
+    assert not build(image.env({"B": "2"}), "dockerfile/app").is_new
+    (folder / "note").write_text("two")
+    assert build(image.env({"B": "2"}), "dockerfile/app", environ=engine).is_new

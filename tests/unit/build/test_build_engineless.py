@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import random
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from chalkcompute.build.housekeeping import tidy
+from chalkcompute.build.layers import Entry, write_layer
 from chalkcompute.errors import ImageBuildError, ImageNotFoundError, RegistryError, SpecError
 from chalkcompute.image import Image
 from chalkcompute.registry import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Registry, digest_of
@@ -197,3 +201,62 @@ def test_a_file_that_changes_while_it_is_built(build: Build, registry_host: str,
     with pytest.raises(ImageBuildError, match="has changed while"):
         build(image, "ten/app", copied=copied)
     assert hashlib.sha256(b"one").hexdigest() == copied[0].files[0].sha256
+
+
+def test_a_layer_of_what_is_not_what_it_was(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("one")
+    (tmp_path / "out").mkdir()
+    layer = tmp_path / "out/layer"
+    with pytest.raises(ImageBuildError, match="has changed while"):
+        write_layer([Entry("/a", 0o644, tmp_path / "a", "0" * 64)], layer, "x")
+    with pytest.raises(ImageBuildError, match="cannot read"):
+        write_layer([Entry("/a", 0o644, tmp_path / "none")], layer, "x")
+    assert list(layer.parent.iterdir()) == []
+
+
+def test_folders_that_every_image_has_are_left_alone(tmp_path: Path) -> None:
+    entries = [
+        Entry("/usr/local/lib/x/y", 0o600, b"1"),
+        Entry("/tmp/z", 0o644, b""),
+        Entry("/app", 0o755, None),
+    ]
+    layer = write_layer(entries, tmp_path / "layer", "x", existing=["/usr/local/lib/x"])
+    with tarfile.open(layer.path) as tar:
+        assert tar.getnames() == ["app", "tmp/z", "usr/local/lib/x/y"]
+        assert tar.getmember("usr/local/lib/x/y").mode == 0o600
+
+
+def test_a_large_layer_is_whole(tmp_path: Path) -> None:
+    content = random.Random(1).randbytes(9_000_000)
+    first = write_layer([Entry("/x/big", 0o644, content)], tmp_path / "one", "x")
+    second = write_layer([Entry("/x/big", 0o644, content)], tmp_path / "two", "x")
+    raw = first.path.read_bytes()
+    assert (first.digest, first.size, digest_of(gzip.decompress(raw))) == (
+        digest_of(raw),
+        len(raw),
+        first.diff_id,
+    )
+    assert first.digest == second.digest
+
+
+def test_a_cache_that_cannot_be_written(build: Build, registry_host: str, tmp_path: Path) -> None:
+    base = push_base(registry_host, "eleven/base")
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(ImageBuildError, match="the image cannot be built: ") as caught:
+        build(_described(tmp_path, base), "eleven/app")
+    assert str(tmp_path / "cache") in str(caught.value.hint)
+
+
+def test_what_nobody_used_for_a_month_goes(tmp_path: Path) -> None:
+    for name in ("layers/a.tar.gz", "layers/a.tar.json", "blobs/b", "chalk-build-1/x", "mine"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    now = (tmp_path / "mine").stat().st_mtime
+    tidy(tmp_path, now + 86_400)
+    assert (tmp_path / "chalk-build-1").exists()
+    tidy(tmp_path, now + 3 * 86_400)
+    assert not (tmp_path / "chalk-build-1").exists()
+    assert (tmp_path / "layers/a.tar.gz").exists()
+    tidy(tmp_path, now + 31 * 86_400)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine"]
+    tidy(tmp_path / "none")

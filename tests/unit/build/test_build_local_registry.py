@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from chalkcompute.errors import ImageBuildError
 from chalkcompute.image import Image
 from tests.unit.build.conftest import Build, pull, push_base
 from tests.unit.local_images.conftest import Cluster
@@ -31,9 +32,16 @@ def test_a_base_elsewhere_comes_through_the_cluster(cluster: Cluster, build: Bui
     assert cluster.upstreams
 
 
-def test_the_host_base_says_so(cluster: Cluster, build: Build) -> None:
+def test_the_host_base_says_so(cluster: Cluster, build: Build, tmp_path: Path) -> None:
+    (tmp_path / "buildah").write_text("#!/bin/sh\n")
+    (tmp_path / "buildah").chmod(0o755)
+    engine = {"PATH": str(tmp_path)}
     built = build(Image.debian_slim("3.12").pip_install(["tiny"]), "default/app", host=cluster.host)
     assert built.is_new
     assert any("python:3.12-slim-trixie" in text for text in built.warnings)
     config = pull(cluster.host, "default/app", built.digest).config["config"]
     assert "chalk.ai/host-base" in config["Labels"]
+    with pytest.raises(ImageBuildError, match=r"`run_commands\('true'\)` cannot run: .* stands in for it"):
+        build(
+            Image.debian_slim("3.12").run_commands("true"), "default/app", host=cluster.host, environ=engine
+        )
