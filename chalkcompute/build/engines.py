@@ -79,8 +79,10 @@ class Engine:
         kind = "docker" if job.is_docker else "oci"
         insecure_build = ["--tls-verify=false"] if job.insecure_base else []
         insecure_push = ["--tls-verify=false"] if is_local(job.name) else []
+        # A build that fails would leave its container behind without `--force-rm`.
+        options = ["--layers", "--force-rm", "--format", kind, *insecure_build]
         return [
-            [self.path, "build", "--layers", "--format", kind, *insecure_build, *common, str(job.context)],
+            [self.path, "build", *options, *common, str(job.context)],
             [self.path, "push", *insecure_push, job.name, f"docker://{job.name}"],
         ]
 

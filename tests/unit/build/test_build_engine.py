@@ -219,6 +219,8 @@ def test_steps_run_and_the_rest_comes_on_top(
 
     with pytest.raises(ImageBuildError, match="at `RUN exit 3`"):
         build(Image.base(base).run_commands("exit 3"), "engine/app", environ=real_engine)
+    left = subprocess.run(["buildah", "containers", "-q"], env=real_engine, capture_output=True, check=True)
+    assert left.stdout == b""
 
 
 def test_a_dockerfile_with_its_context(
