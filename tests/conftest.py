@@ -25,6 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="KUBECONFIG",
         help="run tests/e2e against this cluster instead of the embedded one",
     )
+    parser.addoption(
+        "--registry",
+        metavar="HOST/PATH",
+        help="where tests/e2e pushes images for the cluster to pull; without it, on a real cluster nothing "
+        "that has to be built is tested",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

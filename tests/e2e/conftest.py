@@ -61,9 +61,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def world(home: Path, real: bool) -> Mapping[str, str]:
+def world(request: pytest.FixtureRequest, home: Path, real: bool) -> Mapping[str, str]:
     """The environment variables that every process of the suite sees, this one included."""
-    return environment(home, real=real)
+    registry = request.config.getoption("--registry")
+    return environment(home, real=real) | ({"CHALK_REGISTRY": registry} if registry else {})
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +73,7 @@ def _same_world(world: Mapping[str, str], home: Path, monkeypatch: pytest.Monkey
         if name.startswith(("CHALK_", "KUBE")) and not name.startswith("CHALK_E2E_"):
             monkeypatch.delenv(name)
     for name, value in world.items():
-        if name.startswith("CHALK_") or name in ("HOME", "NO_COLOR"):
+        if name.startswith("CHALK_") or name in ("HOME", "NO_COLOR", "UV_CACHE_DIR"):
             monkeypatch.setenv(name, value)
     monkeypatch.chdir(home)
 
@@ -159,6 +160,17 @@ def chalk(
     if request.node.stash.get(FAILED, False):
         sys.stderr.write("\n\n".join(str(o) for o in runner.transcript))
         sys.stderr.write(dump(kubernetes, namespace))
+
+
+@pytest.fixture
+def registry(world: Mapping[str, str], kubernetes: Kubernetes, namespace: str, real: bool) -> str:
+    """Where images of this test's namespace are pushed to, and the cluster pulls them from."""
+    if found := world.get("CHALK_REGISTRY"):
+        return found
+    if real:
+        pytest.skip("builds an image, and no --registry says where it can be pushed to")
+    annotations = kubernetes.get(f"/api/v1/namespaces/{namespace}")["metadata"]["annotations"]
+    return str(annotations["chalk.ai/registry"])
 
 
 @pytest.fixture

@@ -58,6 +58,8 @@ def environment(home: Path, *, real: bool) -> dict[str, str]:
     }
     if "CHALK_CA_FILE" in env:
         env["CHALK_CA_FILE"] = str(Path(env["CHALK_CA_FILE"]).expanduser().resolve())
+    # What packages uv has downloaded before it need not download again for another HOME.
+    env.setdefault("UV_CACHE_DIR", str(Path(env.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "uv"))
     return {**env, "NO_COLOR": "1"} if real else {**env, "NO_COLOR": "1", "HOME": str(home)}
 
 
@@ -97,19 +99,29 @@ class Chalk:
             **(extra or {}),
         }
 
-    def start(self, *args: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, *args: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> subprocess.Popen[str]:
+        return self._start([str(CHALK), *args], env, cwd or self.home)
+
+    def _start(self, command: list[str], env: Mapping[str, str] | None, cwd: Path) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [str(CHALK), *args],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            cwd=self.home,
+            cwd=cwd,
             env=self.environment(env),
         )
 
-    def __call__(self, *args: str, code: int | None = 0, env: Mapping[str, str] | None = None) -> Outcome:
-        return self.end(self.start(*args, env=env), *args, code=code)
+    def python(self, script: Path, *, code: int | None = 0, env: Mapping[str, str] | None = None) -> Outcome:
+        """Run a program that uses the SDK, in the folder where it is."""
+        process = self._start([sys.executable, str(script)], env, script.parent)
+        return self.end(process, f"# python {script}", code=code)
+
+    def __call__(self, *args: str, code: int | None = 0, **kwargs: Any) -> Outcome:
+        return self.end(self.start(*args, **kwargs), *args, code=code)
 
     def end(self, process: subprocess.Popen[str], *args: str, code: int | None = 0) -> Outcome:
         """Wait for what `start` has started."""
