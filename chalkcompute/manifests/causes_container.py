@@ -98,7 +98,6 @@ def _image_pull(pod: Pod, live: LiveGroup, now: datetime) -> Verdict:
 
 def _pull_why(text: str) -> str:
     for pattern, why in (
-        (r"pulls from no registry", "this cluster pulls from no registry"),  # the embedded one says so
         (r"toomanyrequests|rate limit", "the registry limits how often it may be asked"),
         (r"unauthorized|denied|authentication required|403 Forbidden", "the registry refuses access to it"),
         (r"no such host|connection refused|i/o timeout|dial tcp", "its registry cannot be reached"),
@@ -117,8 +116,6 @@ def _pull_next(text: str) -> str:
             "check the reference, and give the namespace's default service account an image pull secret "
             "for the registry"
         )
-    if "pulls from no registry" in text:
-        return "use an official `python` image here, or a cluster that pulls images"
     return "check the reference, and that the registry can be reached from the nodes"
 
 

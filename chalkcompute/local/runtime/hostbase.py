@@ -93,7 +93,7 @@ class HostBase:
         if own is None or (request.major or 3) < 3:
             raise ImagePullError(
                 f'failed to pull and unpack image "{reference}": not found: this machine has no Python '
-                f"{request} to stand in for it, and this release pulls from no registry"
+                f"{request} to stand in for it"
             )
         return own, (
             f"image `{image}` asks for Python {request}, which this machine does not have: "
@@ -177,11 +177,9 @@ def _refusal(reference: ImageReference) -> str:
     if reference.domain == "docker.io" and reference.path == "library/python":
         return (
             f'failed to pull and unpack image "{reference}": failed to resolve reference "{reference}": '
-            "not found: no such tag of the official `python` image is known, and this release pulls from no "
-            "registry"
+            "not found: no such tag of the official `python` image is known"
         )
     return (
-        f'failed to pull and unpack image "{reference}": not found: this release of the local cluster pulls '
-        "from no registry and runs official `python` images on this machine's own Python; use one of them, "
-        "or a real cluster"
+        f'failed to pull and unpack image "{reference}": not found: this machine stands in for official '
+        "`python` images only"
     )

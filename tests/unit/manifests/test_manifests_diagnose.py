@@ -74,12 +74,6 @@ def waiting(reason: str, message: str) -> dict[str, Any]:
         ("ErrImagePull", "manifest unknown", False, "no such image"),
         ("ImagePullBackOff", "manifest unknown", True, "no such image"),
         ("ImagePullBackOff", "x: not found", True, "no such image"),
-        (
-            "ImagePullBackOff",
-            "not found: this release pulls from no registry",
-            True,
-            "pulls from no registry",
-        ),
         ("ImagePullBackOff", "401 Unauthorized", True, "refuses access"),
         ("ImagePullBackOff", "pull access denied for x, repository does not exist", True, "refuses access"),
         ("ImagePullBackOff", "429: toomanyrequests", False, "limits how often"),
