@@ -140,6 +140,7 @@ class _Streams:
 
     def __init__(self, socket: Any, stdout: Callable[[bytes], object] | None) -> None:
         self._socket = socket
+        self._raw = socket.sock
         self._stdout = stdout
         self._stderr = b""
         self._status: bytes | None = None
@@ -148,9 +149,12 @@ class _Streams:
     def close(self) -> None:
         """End the connection; a program that still runs loses its input."""
         self._socket.close()
+        self._raw.close()  # which the line before leaves open after some failures
 
     def send(self, pieces: Iterable[bytes]) -> None:
         """Send the input, as long as the program runs."""
+        import websocket
+
         for piece in pieces:
             for start in range(0, len(piece), _PIECE):
                 while self._is_open and self._has_news():
@@ -159,7 +163,7 @@ class _Streams:
                     return
                 try:
                     self._socket.send_binary(bytes([_STDIN]) + piece[start : start + _PIECE])
-                except (ConnectionError, ssl.SSLError):
+                except (websocket.WebSocketException, ConnectionError, ssl.SSLError):
                     # It may have ended and said so: that is the better message, if it is there.
                     with contextlib.suppress(Exception):
                         while self._is_open and self._status is None:
@@ -220,6 +224,8 @@ def _exit_code(status: bytes, about: str) -> int:
         if said.get("reason") == "NonZeroExitCode":
             causes = said["details"]["causes"]
             return int(next(cause["message"] for cause in causes if cause.get("reason") == "ExitCode"))
-    except (ValueError, KeyError, TypeError, StopIteration):
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
         raise ApiError(f"{about}: the answer cannot be understood", status=500) from None
-    raise ApiError(f"{about}: {said.get('message') or 'it failed'}", status=int(said.get("code") or 500))
+    code = said.get("code")
+    why = said.get("message") or "it failed"
+    raise ApiError(f"{about}: {why}", status=code if isinstance(code, int) and code else 500)

@@ -89,7 +89,7 @@ def open_volume(access: VolumeAccess, name: str, *, write: bool) -> Iterator[Con
     """
     claim = _claim(access, name)
     if claim["metadata"].get("deletionTimestamp"):
-        raise ConflictError(f"volume `{name}` is being deleted")
+        raise ConflictError(f"the volume `{name}` is being deleted")
     if _is_local(access):
         yield FolderContent(name, _folder(access, claim))
         return
