@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chalkcompute.image import Image
     from chalkcompute.secret import Secret
     from chalkcompute.service.scope import World
+    from chalkcompute.service.volume_data import VolumeAccess
     from chalkcompute.settings import Settings
     from chalkcompute.spec import ScalingGroupSpec
     from chalkcompute.spec.content import Content
@@ -90,6 +91,10 @@ class ChalkClient:
     def target(self) -> Target:
         """Server, context and namespace that the verbs work on; sends no request."""
         return self._session.target()
+
+    def open_volumes(self) -> VolumeAccess:
+        """How `Volume` reaches what is in the volumes of the namespace; sends no request."""
+        return self._session.volumes()
 
     def list_scaling_groups(
         self, *, include_deleted: bool = False, tags: Mapping[str, str] | None = None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from chalkcompute.manifests.placement import Gateway
     from chalkcompute.service.read import WayIn
     from chalkcompute.service.scope import Scope, World
+    from chalkcompute.service.volume_data import VolumeAccess
     from chalkcompute.settings import Settings
 
 __all__ = ["Session"]
@@ -120,6 +121,22 @@ class Session:
             profile=settings.profile,
             registry=settings.registry,
             platforms=settings.platforms,
+        )
+
+    def volumes(self) -> VolumeAccess:
+        """How what is in the volumes of the namespace is reached; sends no request."""
+        from chalkcompute.cluster.exec import OfficialExecs
+        from chalkcompute.service.volume_data import VolumeAccess
+        from chalkcompute.service.volume_pod import IMAGE
+
+        settings = self.settings()
+        return VolumeAccess(
+            cluster=self.cluster(),
+            namespace=self.namespace(),
+            execs=lambda: OfficialExecs(self.connection()),
+            local_kubeconfig=settings.local_kubeconfig,
+            image=settings.volume_image or IMAGE,
+            world=self.world(),
         )
 
     def world(self) -> World:

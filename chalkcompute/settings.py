@@ -21,6 +21,7 @@ reads it) or `~/.kube/config`, then the credentials of the pod we run in, then a
 | `CHALK_GATEWAY_ADDRESS` | host name or IP address at which `call()` reaches it |
 | `CHALK_REGISTRY` | `host/path` below which images are pushed; else what the namespace says |
 | `CHALK_PLATFORM` | what images are built for, comma-separated; else what the nodes are |
+| `CHALK_VOLUME_IMAGE` | image of the pods that open volumes; `busybox:1.37` |
 | `CHALK_LOCAL_HOME` | state folder of the local cluster, never from `.env`; `~/.chalk/local` |
 | `CHALK_GPU_NODE_SELECTOR_KEY`, `CHALK_GPU_RESOURCE_NAME` | where they are not GKE's and NVIDIA's |
 | `CHALK_KEDA_NAMESPACE`, `CHALK_KEDA_INTERCEPTOR_SERVICE` | where KEDA's HTTP add-on lives |
@@ -70,6 +71,7 @@ class Settings:
         profile: What differs between clusters: GPU names, where KEDA lives.
         registry: `host/path` below which images are pushed, or None to ask the namespace.
         platforms: What images are built for, or () to ask the nodes.
+        volume_image: Image of the pods that open volumes, or None for the usual one.
     """
 
     kubeconfig: tuple[Path, ...] = ()
@@ -90,6 +92,7 @@ class Settings:
     profile: Profile = field(default_factory=Profile)
     registry: str | None = None
     platforms: tuple[str, ...] = ()
+    volume_image: str | None = None
 
 
 def load_settings(
@@ -156,6 +159,7 @@ def load_settings(
         profile=_profile(values),
         registry=_registry(setting(None, "CHALK_REGISTRY")),
         platforms=_platforms(setting(None, "CHALK_PLATFORM")),
+        volume_image=setting(None, "CHALK_VOLUME_IMAGE"),
     )
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from chalkcompute.client import ChalkClient
 from chalkcompute.errors import SpecError
 from chalkcompute.spec.checks import check_text, quoted
 from chalkcompute.spec.content import ClaimRequest
 from chalkcompute.spec.mounts import VolumeMount
 from chalkcompute.spec.secrets import check_object_name
+
+if TYPE_CHECKING:
+    from chalkcompute.service.volume_data import VolumeAccess
+    from chalkcompute.service.volume_paths import VolumeEntry
 
 __all__ = ["Volume", "VolumeMount", "gather_volumes"]
 
@@ -32,6 +40,11 @@ class Volume:
         access_modes: How replicas on several nodes may use it when it is made: `ReadWriteMany` by default,
             `ReadWriteOnce`, `ReadOnlyMany`, `ReadWriteOncePod` (`spec.accessModes`).
         storage_class: What makes it (`spec.storageClassName`); None is the cluster's default class.
+        client: Client through which its files are put and read; a `ChalkClient()` of its own when None.
+
+    Files are put and read through the volume's own folder in the local cluster, and elsewhere through a Pod
+    that mounts it (`CHALK_VOLUME_IMAGE`) and goes at the end; that needs the permission `create` on `pods`
+    and on `pods/exec`. Paths are relative to the volume's top, with `/` between names.
 
     Raises:
         SpecError: A value that cannot be, or `create` without `size`.
@@ -42,6 +55,7 @@ class Volume:
     size: str | None = None
     access_modes: tuple[str, ...] = ("ReadWriteMany",)
     storage_class: str | None = None
+    client: ChalkClient | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_object_name("volumes", self.name, what="the name of a volume")
@@ -81,6 +95,105 @@ class Volume:
         if not self.create or self.size is None:
             return None
         return ClaimRequest(self.name, self.size, self.access_modes, self.storage_class)
+
+    def put_file(self, path: str, source: bytes | str | os.PathLike[str], *, mode: int | None = None) -> None:
+        """Put one file, over one that is there; whoever reads it meanwhile sees the one or the other.
+
+        Args:
+            path: Where in the volume; folders are made.
+            source: Its content, as bytes or text, or a `pathlib.Path` of a file here.
+            mode: Permission bits; those of the file, or 0o644 for content.
+
+        Raises:
+            SpecError: A path that cannot be, or a source that is no readable file.
+            NotFoundError: There is no such volume, and it has no `create=True`.
+        """
+        from chalkcompute.service.volume_data import put_file
+
+        content = source.encode() if isinstance(source, str) else source
+        put_file(
+            self._access(make=True),
+            self.name,
+            path,
+            content if isinstance(content, bytes) else Path(content),
+            mode=mode,
+        )
+
+    def put_dir(self, source: str | os.PathLike[str], path: str = "") -> list[str]:
+        """Put all files of a folder here; what else is in the volume stays.
+
+        Args:
+            source: The folder.
+            path: Folder of the volume; "" is its top.
+
+        Returns:
+            Paths of the files in the volume, sorted.
+
+        Raises:
+            SpecError: A path that cannot be, a symbolic link or a special file in the folder.
+            NotFoundError: There is no such volume, and it has no `create=True`.
+        """
+        from chalkcompute.service.volume_data import put_dir
+
+        return put_dir(self._access(make=True), self.name, Path(source), path)
+
+    def listdir(self, prefix: str = "", *, recursive: bool = True) -> list[VolumeEntry]:
+        """What is in it, sorted by path. Links are listed, not followed.
+
+        Args:
+            prefix: A folder of it, or a file; "" is all.
+            recursive: Also what is in folders.
+
+        Raises:
+            NotFoundError: There is no such volume, or nothing at `prefix`.
+            SpecError: A path that cannot be.
+        """
+        from chalkcompute.service.volume_data import listdir
+
+        return listdir(self._access(), self.name, prefix, recursive=recursive)
+
+    def read_file(self, path: str) -> bytes:
+        """The content of one file.
+
+        Raises:
+            NotFoundError: There is no such volume, or no such file in it.
+            SpecError: A path that cannot be, or that is no file's.
+        """
+        from chalkcompute.service.volume_data import read_file
+
+        return read_file(self._access(), self.name, path)
+
+    def download(self, path: str, destination: str | os.PathLike[str]) -> None:
+        """Copy one file to this machine, however large; until it is complete, what was there stays.
+
+        Raises:
+            NotFoundError: There is no such volume, or no such file in it.
+            SpecError: A path that cannot be, or a destination that cannot be written.
+        """
+        from chalkcompute.service.volume_data import download
+
+        download(self._access(), self.name, path, Path(destination))
+
+    def delete(self) -> None:
+        """Delete it and all that is in it, if it was made here.
+
+        Raises:
+            NotFoundError: There is none.
+            NotOwnedError: `create=True` has not made it.
+            ConflictError: Pods use it.
+        """
+        from chalkcompute.service.volume_data import delete_claim
+
+        delete_claim(self._access(), self.name)
+
+    def _access(self, *, make: bool = False) -> VolumeAccess:
+        access = (self.client or ChalkClient()).open_volumes()
+        request = self.request()
+        if make and request is not None:
+            from chalkcompute.service.claims import ensure
+
+            ensure(access.cluster, request, namespace=access.namespace)
+        return access
 
 
 def gather_volumes(value: object) -> tuple[tuple[VolumeMount, ...], tuple[ClaimRequest, ...]]:

@@ -9,7 +9,7 @@ from chalkcompute.types import Manifest
 __all__ = ["claim"]
 
 
-def claim(request: ClaimRequest, *, namespace: str, environment: str) -> Manifest:
+def claim(request: ClaimRequest, *, namespace: str, environment: str | None) -> Manifest:
     """The claim. It has no owner and names no group: it outlives all that use it."""
     spec: Manifest = {
         "accessModes": list(request.access_modes),

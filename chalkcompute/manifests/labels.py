@@ -154,9 +154,10 @@ def pod_labels(name: str, group_id: str, tags: Mapping[str, str]) -> dict[str, s
     return {MANAGED_BY: MANAGED_BY_CHALK, GROUP: name, GROUP_ID: group_id, **tag_labels(tags)}
 
 
-def shared_labels(environment: str) -> dict[str, str]:
-    """Labels of what all groups of an environment share."""
-    return {MANAGED_BY: MANAGED_BY_CHALK, ENVIRONMENT: environment}
+def shared_labels(environment: str | None) -> dict[str, str]:
+    """Labels of what all groups of an environment share; None where it is not known yet."""
+    known = {ENVIRONMENT: environment} if environment is not None else {}
+    return {MANAGED_BY: MANAGED_BY_CHALK, **known}
 
 
 def selector(group_id: str) -> dict[str, str]:

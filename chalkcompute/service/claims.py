@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import ForbiddenError, ObjectExistsError, ObjectNotFoundError, SpecError
 from chalkcompute.manifests.claims import claim
+from chalkcompute.service.namespaces import read_namespace
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.spec.content import ClaimRequest
 
-__all__ = ["Claims", "look", "make"]
+__all__ = ["Claims", "ensure", "look", "make"]
 
 _SHARED = {"ReadWriteMany", "ReadOnlyMany"}
 
@@ -80,6 +81,22 @@ def make(
     for request in requests:
         with contextlib.suppress(ObjectExistsError):
             cluster.create(claim(request, namespace=namespace, environment=environment), dry_run=dry_run)
+
+
+def ensure(cluster: Cluster, request: ClaimRequest, *, namespace: str) -> None:
+    """Make a volume unless it is there, for content that comes before the first group.
+
+    Raises:
+        NotFoundError: The namespace does not exist.
+        InvalidObjectError: The API server refuses it.
+        ForbiddenError: The credential may not make it.
+    """
+    with contextlib.suppress(ObjectExistsError):
+        try:
+            cluster.create(claim(request, namespace=namespace, environment=None))
+        except ObjectNotFoundError:
+            read_namespace(cluster, namespace)
+            raise
 
 
 def _sharing(name: str, modes: Sequence[str], spec: ScalingGroupSpec) -> list[str]:
