@@ -60,6 +60,9 @@ def make_host_layer(folder: Path, interpreter: Interpreter) -> Path:
             if not path.is_symlink():  # for every user of the image, whatever our own umask says
                 path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
         new.rename(home)
+    except OSError:
+        if not home.is_dir():
+            raise  # else another replica's pull was quicker
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return home
