@@ -25,6 +25,8 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 FOLLOW_INTERVAL = 0.2  # seconds between looks at a log that is followed
 
+RUNTIMES = ("sandbox", "engine")
+
 SANDBOXES = ("auto", "ns-root", "ns-user", "notify", "plain")
 
 
@@ -71,6 +73,13 @@ def local() -> None:
     show_default=True,
     help="How replicas are kept apart; auto takes the best that this machine allows.",
 )
+@click.option(
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    default="sandbox",
+    show_default=True,
+    help="What runs replicas: sandboxed processes, or containers of docker or podman.",
+)
 @click.option("--timeout", type=Duration(), default=60.0, help="How long to wait for it.  [default: 1m]")
 @_output_option
 @talk_write_options
@@ -87,12 +96,15 @@ def up_command(
     http_port: int | None,
     registry_port: int | None,
     sandbox: str,
+    runtime: str,
     timeout: float,
     output: str,
 ) -> None:
     """Start the cluster, or say that it runs already; ready when this returns."""
     from chalkcompute.local import lifecycle
 
+    if runtime == "engine" and sandbox != "auto":
+        raise click.UsageError("`--sandbox` is for `--runtime sandbox`: an engine has its own ways")
     cli.interrupted = (
         "see what is left running with `chalk local status`, and stop it with `chalk local down`"
     )
@@ -102,6 +114,7 @@ def up_command(
         https_port=https_port,
         http_port=http_port,
         registry_port=registry_port,
+        runtime=runtime,
         tier=sandbox,
         timeout=timeout,
     )

