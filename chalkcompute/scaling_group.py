@@ -169,9 +169,7 @@ class ScalingGroup:
     def _attached(cls, client: ChalkClient, info: ScalingGroupInfo) -> ScalingGroup:
         handle = cls.__new__(cls)
         handle._client = client
-        handle._spec = None
-        handle._image = None
-        handle._secrets, handle._claims = (), ()
+        handle._spec, handle._image, handle._secrets, handle._claims = None, None, (), ()
         handle._name = info.name
         handle._info = info
         return handle
@@ -218,7 +216,7 @@ class ScalingGroup:
             on_progress: Called on every change.
 
         Returns:
-            This object.
+            This object. What the user should know is logged as warnings of the logger `chalkcompute`.
 
         Raises:
             DeployFailedError: A verdict says that it cannot get there by itself.
@@ -227,7 +225,7 @@ class ScalingGroup:
                 revision meanwhile; or it was deleted and its name belongs to another group now.
             NotFoundError: It was deleted through this handle, or is deleted while we wait.
         """
-        from chalkcompute.service.progress import from_now_on
+        from chalkcompute.service.progress import from_now_on, log_warnings
 
         spec, terms = (self._spec, {}) if self._spec is not None else self._recorded()
         report = from_now_on(on_progress)
@@ -236,7 +234,9 @@ class ScalingGroup:
             spec, image=self._image, content=content, on_progress=report, **terms
         )
         self._info = result.info
-        return self._wait("running", timeout=timeout, on_progress=report, deployed=result.info)
+        self._wait("running", timeout=timeout, on_progress=report, deployed=result.info)
+        log_warnings(self._name, (*result.warnings, *(self._info.warnings if self._info else ())))
+        return self
 
     def wait_ready(self, *, timeout: float = 120, on_progress: OnProgress | None = None) -> ScalingGroup:
         """Wait until one replica of the current revision is ready and the route accepted.

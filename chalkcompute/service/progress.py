@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 from chalkcompute.service.scope import World
 from chalkcompute.types import OnProgress, Progress
 
-__all__ = ["Reporter", "from_now_on"]
+__all__ = ["Reporter", "from_now_on", "log_warnings"]
+
+_log = logging.getLogger("chalkcompute")
 
 
 class Reporter:
@@ -40,3 +44,9 @@ def from_now_on(on_progress: OnProgress | None) -> OnProgress | None:
         return None
     began = time.monotonic()
     return lambda step: on_progress(replace(step, elapsed=time.monotonic() - began))
+
+
+def log_warnings(name: str, warnings: Iterable[str]) -> None:
+    """Say what a Python program has nowhere else to show; without logging set up, that is standard error."""
+    for warning in dict.fromkeys(warnings):
+        _log.warning("scaling group `%s`: %s", name, warning)

@@ -21,6 +21,7 @@ from chalkcompute import (
     ChalkClient,
     DeleteResult,
     DeployResult,
+    Image,
     Progress,
     ReadinessProbe,
     ReplicaCounts,
@@ -127,11 +128,13 @@ class Client(ChalkClient):
     def __init__(self, wait: Callable[[], ScalingGroupInfo] = lambda: INFO) -> None:
         super().__init__()
         self.asked: list[Any] = []
+        self.images: list[Image | None] = []
         self.waiting = wait
         self.there = True
 
     def create_scaling_group(self, spec: ScalingGroupSpec, **options: Any) -> DeployResult:
         self.asked.append(("create", spec))
+        self.images.append(options["image"])
         if options.get("on_progress"):
             options["on_progress"](Progress("applying", "applied", elapsed=5.0))
         return DeployResult(Action.CREATED, replace(INFO, name=spec.name))
@@ -191,6 +194,28 @@ def test_deploy_wait_call_delete() -> None:
         ("call", "web", "/predict", "POST", {"a": 1}, 60.0),
         ("delete", None, "id-1"),
     ]
+
+
+def test_warnings_of_a_deploy_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Outspoken(Client):
+        def create_scaling_group(self, spec: ScalingGroupSpec, **options: Any) -> DeployResult:
+            made = super().create_scaling_group(spec, **options)
+            return replace(made, warnings=("stood in for", "may not fit"))
+
+    info = replace(INFO, warnings=("stood in for",))
+    ScalingGroup(image="i", name="web", client=Outspoken(lambda: info)).deploy()
+    assert [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "chalkcompute"] == [
+        ("WARNING", "scaling group `web`: stood in for"),
+        ("WARNING", "scaling group `web`: may not fit"),
+    ]
+
+
+def test_an_image_stands_in_the_spec_by_its_base_until_it_is_built() -> None:
+    client = Client()
+    image = Image.debian_slim("3.12").pip_install(["flask"])
+    ScalingGroup(image=image, name="web", client=client).deploy()
+    assert client.asked[0][1].image == "python:3.12-slim-trixie"
+    assert client.images == [image]
 
 
 def test_a_generated_name_stays_the_same_for_one_handle() -> None:
