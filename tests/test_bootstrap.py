@@ -77,6 +77,9 @@ def test_the_demonstration_is_not_disturbed_by_settings_of_your_own(tmp_path: Pa
     (tmp_path / "scripts").mkdir()
     script = tmp_path / "scripts" / "demo.sh"
     script.write_text((ROOT / "scripts" / "demo.sh").read_text(encoding="utf-8"))
+    example = tmp_path / "examples" / "hello" / "service.py"
+    example.parent.mkdir(parents=True)
+    example.touch()
     bin_folder = tmp_path / ".venv" / "bin"
     bin_folder.mkdir(parents=True)
     for name in ("chalk", "python"):
@@ -104,7 +107,8 @@ def test_the_demonstration_is_not_disturbed_by_settings_of_your_own(tmp_path: Pa
     said = log.read_text().splitlines()
     ran = [line for line in said if not line.startswith("CHALK_")]
     assert ran[0] == "chalk local up"
-    assert ran[-1] == "python -"
+    assert "python - hello / 12" in ran
+    assert ran[-1] == "chalk scaling-group delete hello-flask"
     seen = {line for line in said if line.startswith("CHALK_")}
     assert seen == {f"{name}={value}" for name, value in mine.items()} | {
         "CHALK_ENV_FILE=/dev/null",
