@@ -8,14 +8,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from typing import Any
 
 from docker.errors import NotFound
 
-from chalkcompute.local.engine.connect import ENGINE_ERRORS, explain
+from chalkcompute.local.engine.discovery import ENGINE_ERRORS, explain
 from chalkcompute.local.ports import ReplicaExit
 from chalkcompute.local.runtime.output import LogPipe
 
@@ -32,12 +32,15 @@ _ASK_AGAIN_TIMES = 30
 
 
 class EngineReplica:
-    """Implements `ports.Replica`. Must be made in the event loop, of a container that has started."""
+    """Implements `ports.Replica`. Must be made in the event loop, of a container that has started.
+
+    `output` is what `attach` gave before the start: an iterator over what it prints, with a `close`.
+    """
 
     def __init__(
         self,
         container: Any,
-        output: Iterator[bytes],
+        output: Any,
         *,
         log: LogPipe,
         stop_signal: str,
@@ -121,7 +124,7 @@ class EngineReplica:
         finally:
             self._log.close_writer()
         code, out_of_memory = self._await_end()
-        remove_container(self._container)
+        remove_container(self._container, self._output)
         with contextlib.suppress(RuntimeError):  # the loop has been closed
             self._loop.call_soon_threadsafe(self._note_end, code, out_of_memory)
 
@@ -155,8 +158,17 @@ class EngineReplica:
         return ReplicaExit(code, "Error" if code else "Completed", finished_at)
 
 
-def remove_container(container: Any) -> None:
-    """End it if it runs, and remove it with its unnamed volumes; one that has gone is as good."""
+def remove_container(container: Any, output: Any = None) -> None:
+    """End it if it runs, and remove it with its unnamed volumes; one that has gone is as good.
+
+    Args:
+        container: The container.
+        output: The connection that its output came by, to be closed.
+    """
+    if output is not None:
+        # AttributeError: the SDK looks for the socket in places that are empty once all has been read.
+        with contextlib.suppress(AttributeError, *ENGINE_ERRORS):
+            output.close()
     try:
         container.remove(force=True, v=True)
     except NotFound:

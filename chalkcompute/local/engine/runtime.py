@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import zstandard
 from docker.errors import ImageNotFound
 
 from chalkcompute.local.engine.archive import archive_chunks
-from chalkcompute.local.engine.connect import ENGINE_ERRORS, Engine, explain
+from chalkcompute.local.engine.discovery import ENGINE_ERRORS, Engine, explain
 from chalkcompute.local.engine.replica import EngineReplica, remove_container
 from chalkcompute.local.ports import ImagePullError, Images, PulledImage, ReplicaSpec, StartError
 from chalkcompute.local.runtime.addresses import AddressPool
@@ -40,7 +41,7 @@ _LIMITATIONS = (
     "127.0.0.1 is a container's own: it reaches neither this machine's services nor the other containers "
     "of its Pod there",
     "Images that cannot be pulled are not stood in for by this machine's Python",
-    "A daemon that is killed leaves its containers running until the next `chalk local up`",
+    "A daemon that is killed leaves its containers running until the next `chalk local up --runtime engine`",
 )
 _STOP_SIGNAL = "SIGTERM"
 _LOAD_ERRORS: tuple[type[Exception], ...] = (*ENGINE_ERRORS, zstandard.ZstdError)
@@ -68,7 +69,7 @@ class EngineRuntime:
             images: Where images come from.
 
         Raises:
-            OSError: The engine does not answer (or another of `connect.ENGINE_ERRORS`).
+            OSError: The engine does not answer (or another of `discovery.ENGINE_ERRORS`).
         """
         self._client = engine.client
         self._engine = engine
@@ -191,6 +192,7 @@ class EngineRuntime:
             "ports": {f"{port}/tcp": (address, port) for port in spec.ports},
             # A program that is process 1 has no default for SIGTERM, and is not made to bury orphans.
             "init": True,
+            "healthcheck": {"test": ["NONE"]},  # probes are the kubelet's
             "log_config": {"Type": "none"},  # the log is ours
             "security_opt": ["label=disable"],  # SELinux would keep containers from the mounts
             "use_config_proxy": False,  # the environment is complete
@@ -203,9 +205,9 @@ class EngineRuntime:
             options["mem_limit"] = options["memswap_limit"] = spec.memory_limit  # no swap on top
         return options
 
-    def _run(self, options: dict[str, Any]) -> tuple[Any, Iterator[bytes]]:
+    def _run(self, options: dict[str, Any]) -> tuple[Any, Any]:
         """Create and start a container, its output caught from the first byte."""
-        container = None
+        container = output = None
         try:
             container = self._client.containers.create(**options)
             output = container.attach(stream=True)
@@ -213,7 +215,7 @@ class EngineRuntime:
             container.reload()
         except ENGINE_ERRORS as error:
             if container is not None:
-                remove_container(container)
+                remove_container(container, output)
             why = explain(error)
             missing = "not found" in why or "no such file" in why
             raise StartError(
@@ -234,10 +236,12 @@ class EngineRuntime:
         ):
             remove_container(container)
 
-    def _discard(self, creation: asyncio.Future[tuple[Any, Iterator[bytes]]]) -> None:
+    def _discard(self, creation: asyncio.Future[tuple[Any, Any]]) -> None:
         """Nobody waits for the container any more."""
-        if not creation.cancelled() and creation.exception() is None:
-            self._executor.submit(remove_container, creation.result()[0])
+        if creation.cancelled() or creation.exception() is not None:
+            return
+        with contextlib.suppress(RuntimeError):  # the runtime closes, and removes what there is itself
+            self._executor.submit(remove_container, *creation.result())
 
     async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Ask the engine, off the event loop."""

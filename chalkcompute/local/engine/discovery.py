@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ __all__ = ["ENGINE_ERRORS", "Engine", "connect", "explain"]
 ENGINE_ERRORS: tuple[type[Exception], ...] = (DockerException, urllib3.exceptions.HTTPError, OSError)
 """What a call to an engine may raise; those of `requests` are `OSError`s."""
 
+_SYSTEM_SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock")
 _LOOK_SECONDS = 10
 # An engine answers to the last byte of a large image only when it has unpacked it.
 _CALL_SECONDS = 600
@@ -42,8 +43,12 @@ class Engine:
     cpus: float
 
 
-def connect(environ: Mapping[str, str]) -> Engine:
+def connect(environ: Mapping[str, str], *, system_sockets: Sequence[str] = _SYSTEM_SOCKETS) -> Engine:
     """The engine that `DOCKER_HOST` names, else the first of the usual sockets that answers.
+
+    Args:
+        environ: Environment: DOCKER_HOST and its companions, HOME, XDG_RUNTIME_DIR.
+        system_sockets: Those that belong to no user, docker's first.
 
     Raises:
         LocalClusterError: None does; it says what was tried.
@@ -54,9 +59,9 @@ def connect(environ: Mapping[str, str]) -> Engine:
         except ENGINE_ERRORS as error:
             raise _none([f"`{environ['DOCKER_HOST']}` of DOCKER_HOST ({explain(error)})"]) from error
     tried = []
-    for path in _sockets(environ):
-        if not path.exists():
-            tried.append(f"`{path}` (not there)")
+    for path in _sockets(environ, system_sockets):
+        if not path.is_socket():
+            tried.append(f"`{path}` ({'no socket' if path.exists() else 'not there'})")
             continue
         try:
             return _look(docker.DockerClient(base_url=f"unix://{path}", timeout=_LOOK_SECONDS))
@@ -84,15 +89,16 @@ def _none(tried: list[str]) -> LocalClusterError:
     return LocalClusterError(f"no container engine answers; tried {', '.join(tried)}", hint=_HINT)
 
 
-def _sockets(environ: Mapping[str, str]) -> list[Path]:
+def _sockets(environ: Mapping[str, str], system_sockets: Sequence[str]) -> list[Path]:
     """Where engines listen: docker, as a user too; Docker Desktop and colima on macOS; podman likewise."""
     home = Path(environ.get("HOME") or Path.home())
     running = environ.get("XDG_RUNTIME_DIR")
+    docker_socket, *others = map(Path, system_sockets)
     return [
-        Path("/var/run/docker.sock"),
+        docker_socket,
         home / ".docker/run/docker.sock",
         home / ".colima/default/docker.sock",
         *([Path(running) / "docker.sock", Path(running) / "podman/podman.sock"] if running else ()),
-        Path("/run/podman/podman.sock"),
+        *others,
         home / ".local/share/containers/podman/machine/podman.sock",
     ]
