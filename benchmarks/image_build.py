@@ -142,6 +142,17 @@ def unmount_below(store: Path) -> None:
         subprocess.run(["umount", "--lazy", path], check=False)
 
 
+def failure_of(buildah: Buildah, base: str, context: Path) -> str | None:
+    """Why it cannot run a step here; else it has the base in its store now."""
+    try:
+        buildah.run("pull", "--tls-verify=false", base)
+        buildah.build(context, "localhost/probe:1")
+        buildah.forget("localhost/probe:1")
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
 @contextlib.contextmanager
 def buildah_in(folder: Path, base: str) -> Iterator[Buildah]:
     """The fastest way in which `buildah` works here, with the base in its store."""
@@ -168,13 +179,11 @@ def buildah_in(folder: Path, base: str) -> Iterator[Buildah]:
         environ = {**os.environ, "CONTAINERS_STORAGE_CONF": str(settings)}
         buildah = Buildah(environ, isolation, driver, pip_conf)
         try:
-            buildah.run("pull", "--tls-verify=false", base)
-            buildah.build(context, "localhost/probe:1")
-            buildah.forget("localhost/probe:1")
-            yield buildah
-            return
-        except RuntimeError as error:
-            said = said or str(error)
+            failure = failure_of(buildah, base, context)
+            if failure is None:
+                yield buildah
+                return
+            said = said or failure
         finally:
             unmount_below(store)
     raise stop(f"`buildah` cannot run steps here: {said}")
