@@ -165,16 +165,23 @@ def remove_container(container: Any, output: Any = None) -> None:
         container: The container.
         output: The connection that its output came by, to be closed.
     """
-    if output is not None:
-        # AttributeError: the SDK looks for the socket in places that are empty once all has been read.
-        with contextlib.suppress(AttributeError, *ENGINE_ERRORS):
-            output.close()
     try:
         container.remove(force=True, v=True)
     except NotFound:
         pass
     except ENGINE_ERRORS as error:
         _log.warning("container %s cannot be removed: %s", container.name, explain(error))
+    if output is not None:
+        _close(output)
+
+
+def _close(output: Any) -> None:
+    # AttributeError: the SDK looks for the socket in places that are empty once all has been read.
+    with contextlib.suppress(AttributeError, *ENGINE_ERRORS):
+        output.close()
+    # That leaves the response, which holds the socket open; the SDK has no other way to it.
+    with contextlib.suppress(*ENGINE_ERRORS):
+        output._response.close()
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

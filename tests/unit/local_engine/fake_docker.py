@@ -18,6 +18,7 @@ __all__ = ["FakeContainer", "FakeDocker"]
 class FakeOutput:
     def __init__(self) -> None:
         self.chunks: queue.Queue[bytes | None] = queue.Queue()
+        self._response = self  # as in the SDK's own
         self.closed = False
 
     def __iter__(self) -> Iterator[bytes]:
