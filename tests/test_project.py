@@ -22,7 +22,7 @@ import chalkcompute.types
 from chalk_cli.commands.local import local
 from chalk_cli.commands.scaling_group import scaling_group
 from chalk_cli.main import cli
-from chalkcompute import ChalkClient, ReadinessProbe, ScalingGroup
+from chalkcompute import ChalkClient, Image, ReadinessProbe, ScalingGroup, Secret, Volume
 from chalkcompute.errors import ChalkError
 from chalkcompute.manifests import labels
 from chalkcompute.service.wait import Until
@@ -253,6 +253,18 @@ def test_the_fields_of_a_group_are_documented() -> None:
     assert [name for name in properties if f"`.{name}`" not in section] == []
     for field in dataclasses.fields(ReplicaCounts):
         assert f"`{field.name}`" in section
+
+
+@pytest.mark.parametrize("kind", [Image, Secret, Volume])
+def test_the_methods_of_what_goes_into_a_group_are_documented(kind: type) -> None:
+    page = (DOCS / "reference" / "sdk.md").read_text(encoding="utf-8")
+    section = page.split(f"\n## {kind.__name__}\n")[1].split("\n## ")[0]
+    for name in vars(kind):
+        if callable(getattr(kind, name)) and not name.startswith("_") and name != "request":
+            shown = re.findall(rf"^\| `[\w.]*\.{name}\((.*)\)` \|", section, re.MULTILINE)
+            assert len(shown) == 1, name
+            for parameter in inspect.signature(getattr(kind, name)).parameters:
+                assert parameter == "self" or re.search(rf"\b{parameter}\b", shown[0]), f"{name}: {parameter}"
 
 
 def test_what_a_wait_can_be_for_is_documented() -> None:
