@@ -43,8 +43,9 @@ class Volume:
         client: Client through which its files are put and read; a `ChalkClient()` of its own when None.
 
     Files are put and read through the volume's own folder in the local cluster, and elsewhere through a Pod
-    that mounts it (`CHALK_VOLUME_IMAGE`) and goes at the end; that needs the permission `create` on `pods`
-    and on `pods/exec`. Paths are relative to the volume's top, with `/` between names.
+    that mounts it (`CHALK_VOLUME_IMAGE`) and goes at the end; that needs the permissions `create` and
+    `delete` on `pods`, `get` and `create` on `pods/exec`. Paths are relative to the
+    volume's top, with `/` between names.
 
     Raises:
         SpecError: A value that cannot be, or `create` without `size`.

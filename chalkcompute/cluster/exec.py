@@ -61,7 +61,7 @@ class Execs(Protocol):
 
         Raises:
             ObjectNotFoundError: There is no such Pod.
-            ForbiddenError: The credential may not (`create` on `pods/exec`).
+            ForbiddenError: The credential may not (`get` on `pods/exec`, since 1.35 `create`).
             UnreachableError: The connection cannot be made, breaks, or is silent for two minutes.
         """
         ...
