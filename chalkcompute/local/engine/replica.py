@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 _KILLED = 137
 _DRAIN_SECONDS = 2.0
 _SAMPLE_SECONDS = 1.0
+# An end of the output is the end of the program, as a rule.
+_END_SECONDS = 5
 # An engine that restarts is away for a moment, and its containers may live on.
 _ASK_AGAIN_SECONDS = 1.0
 _ASK_AGAIN_TIMES = 30
@@ -117,29 +119,50 @@ class EngineReplica:
     def _follow(self) -> None:
         """Copy the output to the log until it ends, then say how the container ended, and remove it."""
         try:
-            for chunk in self._output:
-                _write_all(self._log.writer, chunk)
-        except ENGINE_ERRORS as error:
-            _log.warning("container %s: its output was cut: %s", self._container.name, explain(error))
+            code, out_of_memory = self._see_through()
         finally:
             self._log.close_writer()
-        code, out_of_memory = self._await_end()
         remove_container(self._container, self._output)
         with contextlib.suppress(RuntimeError):  # the loop has been closed
             self._loop.call_soon_threadsafe(self._note_end, code, out_of_memory)
 
-    def _await_end(self) -> tuple[int, bool]:
-        for _ in range(_ASK_AGAIN_TIMES):
+    def _see_through(self) -> tuple[int, bool]:
+        """Exit code, and whether it ran out of memory; those of a kill when nobody can tell any more."""
+        away = 0
+        while away < _ASK_AGAIN_TIMES:
+            self._copy()
             try:
-                code = int(self._container.wait(timeout=None)["StatusCode"])
+                code = int(self._container.wait(timeout=_END_SECONDS)["StatusCode"])
                 self._container.reload()
                 return code, bool(self._container.attrs["State"].get("OOMKilled"))
             except NotFound:
                 break
             except ENGINE_ERRORS as error:
-                _log.warning("container %s: %s", self._container.name, explain(error))
-                time.sleep(_ASK_AGAIN_SECONDS)
+                away = 0 if self._attach_again() else away + 1
+                if away:
+                    _log.warning("container %s: %s", self._container.name, explain(error))
+                    time.sleep(_ASK_AGAIN_SECONDS)
         return _KILLED, False
+
+    def _copy(self) -> None:
+        try:
+            for chunk in self._output:
+                _write_all(self._log.writer, chunk)
+        except ENGINE_ERRORS as error:
+            _log.warning("container %s: its output was cut: %s", self._container.name, explain(error))
+
+    def _attach_again(self) -> bool:
+        """The engine has restarted, or the program prints nothing more; False when the engine is away."""
+        try:
+            self._container.reload()
+            output = self._container.attach(stream=True)
+        except NotFound:
+            return True
+        except ENGINE_ERRORS:
+            return False
+        _close(self._output)
+        self._output = output
+        return True
 
     # In the loop ----------------------------------------------------------------------------
 

@@ -42,11 +42,15 @@ class FakeContainer:
         self.attached_before_start = False
         self.signals: list[str] = []
         self.obeys = True
+        self.breaks: list[OSError] = []
         self.stats_answer: dict[str, Any] = {}
 
     def attach(self, *, stream: bool) -> FakeOutput:
         assert stream
-        self.attached_before_start = not self.attrs["State"]["Pid"]
+        if self.attrs["State"]["Pid"]:
+            self.output = FakeOutput()
+        else:
+            self.attached_before_start = True
         return self.output
 
     def start(self) -> None:
@@ -58,9 +62,11 @@ class FakeContainer:
         if self not in self._docker.present:
             raise NotFound("no such container")
 
-    def wait(self, timeout: float | None = 60) -> dict[str, int]:
-        assert timeout is None
-        self._over.wait(30)
+    def wait(self, timeout: float) -> dict[str, int]:
+        if self.breaks:
+            raise self.breaks.pop(0)
+        if not self._over.wait(timeout):
+            raise TimeoutError("read timed out")
         return {"StatusCode": self._code}
 
     def kill(self, signal: str) -> None:

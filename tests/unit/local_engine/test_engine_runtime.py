@@ -237,6 +237,25 @@ def test_the_log_has_everything_from_the_first_byte(
     assert log_of(tmp_path).encode() == b"".join(pieces)
 
 
+def test_the_log_goes_on_after_the_engine_was_away(
+    tmp_path: Path, docker: FakeDocker, running: RunScenario, start: Callable[[], EngineRuntime]
+) -> None:
+    async def scenario(runtime: EngineRuntime) -> None:
+        replica = await runtime.start(a_spec(tmp_path))
+        container = docker.present[0]
+        before = container.output
+        before.chunks.put(b"before\n")
+        container.breaks = [ConnectionError("reset")]
+        before.chunks.put(None)
+        await until(lambda: before.closed)
+        container.output.chunks.put(b"after\n")
+        container.end(0)
+        assert (await replica.wait()).reason == "Completed"
+
+    running(start, scenario)
+    assert log_of(tmp_path) == "before\nafter\n"
+
+
 def test_a_replica_is_asked_to_stop_with_the_signal_of_its_image_and_then_killed(
     tmp_path: Path, docker: FakeDocker, running: RunScenario, start: Callable[[], EngineRuntime]
 ) -> None:
