@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from chalkcompute.local.runtime.images import ImageReference
 from chalkcompute.local.state import write_atomically
 
 __all__ = ["Catalog", "Found", "OwnHosts"]
+
+_log = logging.getLogger(__name__)
 
 
 class OwnHosts:
@@ -141,7 +144,9 @@ class Catalog:
         with contextlib.suppress(ImagePullError):  # no such Python here: why it was not fetched says more
             interpreter, warning = await self._host_base.resolve(asked, str(asked))
             manifest = put_host_base(self.store, asked, interpreter.version)
-            return Found(manifest, f"{warning} ({error.message})")
+            # Not in the warning: what runs on it later says the same words, and users read them once.
+            _log.info("%s is stood in for: %s", asked, error.message)
+            return Found(manifest, warning)
         return None
 
 
