@@ -242,9 +242,13 @@ def _downward(pod: Manifest, item: Mapping[str, Any], facts: PodFacts) -> str:
 
 def _write(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    folders = {folder}
     for name, (data, mode) in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        folders |= {each for each in path.parents if each.is_relative_to(folder)}
         path.unlink(missing_ok=True)
         path.write_bytes(data)
         path.chmod(mode)
+    for each in folders:  # the daemon's umask is for itself; a replica may run as any user
+        each.chmod(0o755)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,24 @@ def test_one_file_of_a_volume_from_objects(tmp_path: Path, kind: str) -> None:
     (folder / "app.toml").write_text("x")
     mount = mounted(tmp_path, "deep/app.toml", {"name": "disk", kind: {}})
     assert mount == Mount(folder / "app.toml", "/m", read_only=True)
+
+
+def test_files_from_objects_are_for_every_user_of_the_replica(cluster: RunCluster) -> None:
+    volume = {"name": "s", "secret": {"secretName": "s1", "items": [{"key": "KEY", "path": "below/key"}]}}
+
+    async def scenario(made: Cluster) -> None:
+        made.create("Secret", "s1", data={"KEY": "eA=="})
+        made.run_pod(pod={"volumes": [volume]}, volumeMounts=[{"name": "s", "mountPath": "/s"}])
+        source = (await made.running()).spec.mounts[0].source
+        found = [stat.S_IMODE(path.stat().st_mode) for path in (source, source / "below")]
+        assert found == [0o755, 0o755]
+        assert stat.S_IMODE((source / "below" / "key").stat().st_mode) == 0o644
+
+    before = os.umask(0o077)  # as the daemon has it
+    try:
+        cluster(scenario)
+    finally:
+        os.umask(before)
 
 
 def test_a_link_inside_the_volume_is_followed_and_one_out_of_it_is_not(tmp_path: Path) -> None:
