@@ -72,7 +72,11 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     host = f"unix://{folder}/podman.sock"
     with (folder / "log").open("wb") as log:
         service = subprocess.Popen(
-            [*command, "system", "service", "--time=0", host], env=environ, stdout=log, stderr=log
+            [*command, "system", "service", "--time=0", host],
+            env=environ,
+            stdout=log,
+            stderr=log,
+            cwd=folder,  # conmon leaves a file there when memory runs out
         )
         try:
             yield answering(service, host, folder / "log")
