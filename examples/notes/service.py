@@ -1,6 +1,6 @@
 """An asynchronous server with a secret and a volume.
 
-    NOTES_TOKEN=... python examples/notes/service.py
+NOTES_TOKEN=... python examples/notes/service.py
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """A package from a local folder, on a plain base: nothing is built and nothing is pushed.
 
-    python examples/package/service.py
+python examples/package/service.py
 """
 
 from pathlib import Path
