@@ -241,6 +241,8 @@ def test_the_registry_and_where_to_push_to(state: Path) -> None:
     assert set(registries(first).values()) == {first.registry, "registry.example/x"}
     lifecycle.down(state)
     with socket.socket() as holder:
+        # The registry's connections of a moment ago hold the port in TIME_WAIT.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", int(first.registry.rpartition(":")[2])))
         holder.listen()
         second = lifecycle.up(state)
