@@ -8,7 +8,7 @@ So an image is an overlay of the trees down to the first `whole` one, and no ove
 ordinary users cannot make on older kernels. A chain id names a layer together with all below it.
 """
 
-# ruff: noqa: PTH101, PTH102, PTH208 - strings are quicker
+# ruff: noqa: PTH101, PTH102, PTH114, PTH115, PTH208 - strings are quicker
 
 from __future__ import annotations
 
@@ -131,6 +131,7 @@ class LayerStore:
                 tree,
                 diff_id=layer.diff_id,
                 below=lambda path: _at(path, below),
+                link_below=lambda path: _link_at(path, below),
                 owners=self._owners,
             )
             if whiteouts and below:
@@ -156,6 +157,15 @@ def _at(path: str, folders: tuple[Path, ...]) -> os.stat_result | None:
         except OSError:
             continue
         return found if stat.S_ISDIR(found.st_mode) else None
+    return None
+
+
+def _link_at(path: str, folders: tuple[Path, ...]) -> str | None:
+    """Where the symbolic link at a path of an image leads, None where something else or nothing is."""
+    for folder in folders:
+        place = f"{folder}{path}"
+        if os.path.lexists(place):
+            return os.readlink(place) if os.path.islink(place) else None
     return None
 
 

@@ -13,6 +13,7 @@ Source: the layer format of the OCI image specification (`layer.md`); `container
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import os
@@ -101,6 +102,7 @@ def unpack_layer(
     *,
     diff_id: str,
     below: Callable[[str], os.stat_result | None],
+    link_below: Callable[[str], str | None],
     owners: bool,
 ) -> Whiteouts:
     """Unpack a layer into an empty folder.
@@ -113,6 +115,8 @@ def unpack_layer(
         diff_id: Digest of the plain tar archive, from the image's configuration.
         below: What the layers below have at a path of the image, for folders that the archive does not
             list itself: they keep their mode and owner.
+        link_below: Where the symbolic link leads that the layers below have at a path of the image, None
+            when they have none there. `bin/tool` on a base whose `/bin` is a link goes where that leads.
         owners: Give files to the owners that the archive names. It takes root.
 
     Returns:
@@ -121,7 +125,7 @@ def unpack_layer(
     Raises:
         LayerError: It is broken, is not what the image's configuration names, or the disk is full.
     """
-    unpacking = _Unpacking(into, below, owners)
+    unpacking = _Unpacking(into, below, functools.cache(link_below), owners)
     try:
         with blob.open("rb") as raw, _decompressed(raw) as plain:
             hashing = _Hashing(plain)
@@ -177,9 +181,16 @@ def _decompressed(raw: IO[bytes]) -> Iterator[_Source]:
 class _Unpacking:
     """The folder that a layer's members go into, one after the other."""
 
-    def __init__(self, root: Path, below: Callable[[str], os.stat_result | None], owners: bool) -> None:
+    def __init__(
+        self,
+        root: Path,
+        below: Callable[[str], os.stat_result | None],
+        link_below: Callable[[str], str | None],
+        owners: bool,
+    ) -> None:
         self._root = str(root)
         self._below = below
+        self._link_below = link_below
         self._owners = owners
         self.removed: dict[str, None] = {}
         self.emptied: dict[str, None] = {}
@@ -284,8 +295,23 @@ class _Unpacking:
         return path
 
     def _resolved(self, path: str) -> str:
-        """A path of the image without symbolic links, of which this layer's own count."""
-        return resolve(path, lambda part: _link_at(self._root + part))
+        """A path of the image without symbolic links: this layer's own, and those below that it leaves."""
+        return resolve(path, self._symbolic_link)
+
+    def _symbolic_link(self, path: str) -> str | None:
+        place = self._root + path
+        if os.path.lexists(place):
+            return _link_at(place)
+        return None if self._is_taken_away(path) else self._link_below(path)
+
+    def _is_taken_away(self, path: str) -> bool:
+        """Whether what is below at a path does not count any more, by the whiteouts so far."""
+        while path != "/":
+            folder = posixpath.dirname(path)
+            if path in self.removed or folder in self.emptied:
+                return True
+            path = folder
+        return False
 
 
 def _cleaned(name: str) -> str:

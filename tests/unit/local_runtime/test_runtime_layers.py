@@ -75,6 +75,33 @@ def test_every_form_of_a_layer(tmp_path: Path, media_type: str, pack: Any) -> No
     assert listing(folder) == {"app": "/", "app/run.py": "print()", "app/link": "->run.py"}
 
 
+def test_files_go_where_links_of_the_base_lead(tmp_path: Path) -> None:
+    # As every current Debian has them; who replaced the links would hide all programs.
+    base = archive(("usr/bin/sh", b"sh"), ("bin", "->usr/bin"), ("run", None), ("var/run", "->/run"))
+    top = archive(("bin/tool", b"tool"), ("bin/same", "=bin/tool"), ("var/run/app/pid", b"1"))
+    shown = overlaid(unpacked(tmp_path, base, top))
+    assert shown == {
+        "bin": "->usr/bin",
+        "usr": "/",
+        "usr/bin": "/",
+        "usr/bin/sh": "sh",
+        "usr/bin/tool": "tool",
+        "usr/bin/same": "tool",
+        "run": "/",
+        "run/app": "/",
+        "run/app/pid": "1",
+        "var": "/",
+        "var/run": "->/run",
+    }
+
+
+@pytest.mark.parametrize("own", [[("bin", None)], [(".wh.bin", b"")], [(".wh..wh..opq", b"")]])
+def test_links_of_the_base_that_a_layer_replaces(tmp_path: Path, own: list[Member]) -> None:
+    base = archive(("usr/bin/sh", b"sh"), ("bin", "->usr/bin"))
+    shown = overlaid(unpacked(tmp_path, base, archive(*own, ("bin/tool", b"tool"))))
+    assert (shown["bin"], shown["bin/tool"]) == ("/", "tool")
+
+
 def test_a_layer_is_unpacked_once_per_chain(tmp_path: Path) -> None:
     base, top = archive(("a", b"1")), archive(("b", b"2"))
     first = unpacked(tmp_path, base, top)
