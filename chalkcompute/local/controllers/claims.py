@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from chalkcompute.local.apimachinery.names import dns_subdomain_problem
 from chalkcompute.local.controllers.actions import MANAGER, Recorder
 from chalkcompute.local.controllers.controller import find
 from chalkcompute.local.controllers.objects import Key, is_deleting, key_of
@@ -114,7 +115,9 @@ class ClaimController:
             yield key_of(change.obj)
         elif change.type == "DELETED":
             namespace = change.obj["metadata"]["namespace"]
-            yield from ((namespace, name) for name in claims_of(change.obj))
+            # A Pod may name anything; what no claim can be called must not become the path of a folder.
+            names = (name for name in claims_of(change.obj) if dns_subdomain_problem(name) is None)
+            yield from ((namespace, name) for name in names)
 
     def sync(self, key: Key) -> float | None:
         claim = find(self._api, "PersistentVolumeClaim", key)

@@ -118,6 +118,22 @@ def test_a_claim_stays_while_a_pod_uses_it(claims: Claims, pod: Callable[..., Ma
     assert not claims.folder.exists()
 
 
+@pytest.mark.parametrize("name", [".", "..", "../../elsewhere", "../other/data", "/elsewhere"])
+def test_a_pod_that_names_no_claim_takes_no_folder_along(
+    claims: Claims, pod: Callable[..., Manifest], tmp_path: Path, name: str
+) -> None:
+    # The API server takes any text for the name of a claim, as the real one does.
+    others = [tmp_path / "elsewhere", claims.root / "other" / "data", claims.folder]
+    for folder in others:
+        folder.mkdir(parents=True)
+    name = f"{tmp_path}{name}" if name.startswith("/") else name
+    user = using(pod("a"), name)
+    user["metadata"] = {"name": "a", "namespace": "default"}
+    for key in claims.controller.keys(Change("DELETED", "Pod", user, user)):
+        claims.controller.sync(key)
+    assert all(folder.is_dir() for folder in others)
+
+
 def test_a_pod_without_a_node_holds_nothing(claims: Claims, pod: Callable[..., Manifest]) -> None:
     claims.create()
     waiting = using(pod("a", node=""))
