@@ -131,6 +131,23 @@ LISTENER = {"name": "l", "port": 443, "protocol": "HTTPS", "tls": {"certificateR
             ),
             [(f"{C}.volumeMounts[1].mountPath", "Invalid")],
         ),
+        *(
+            (
+                deployment(pod={"volumes": [{"name": "v", **volume}]}),
+                [(f"spec.template.spec.volumes[0].{field}.items[0].path", reason)],
+            )
+            for path, reason in (("../x", "Invalid"), ("/x", "Invalid"), ("..x", "Invalid"), ("", "Required"))
+            for items in [{"items": [{"key": "k", "path": path}]}]
+            for field, volume in (
+                ("configMap", {"configMap": {"name": "c", **items}}),
+                ("secret", {"secret": {"secretName": "s", **items}}),
+                ("downwardAPI", {"downwardAPI": items}),
+                (
+                    "projected.sources[0].secret",
+                    {"projected": {"sources": [{"secret": {"name": "s", **items}}]}},
+                ),
+            )
+        ),
         (
             deployment(pod={"volumes": [{"name": "v", "emptyDir": {}, "secret": {"secretName": "s"}}]}),
             [("spec.template.spec.volumes[0].secret", "Forbidden")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from chalkcompute.local.apimachinery.names import dns_label_problem, label_key_problem
@@ -13,6 +14,7 @@ __all__ = ["check_pod", "check_pod_change", "check_pod_spec"]
 _RESTART = ("Always", "Never", "OnFailure")
 _DNS = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
 _CHANGEABLE = ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "schedulingGates")
+_FILES = ("configMap", "secret", "downwardAPI")  # kinds of volumes that are made of files
 _EFFECTS = ("NoExecute", "NoSchedule", "PreferNoSchedule")
 
 
@@ -101,7 +103,33 @@ def _check_volumes(volumes: list[dict[str, Any]], field: str, problems: Problems
             problems.required(f"{below}.secret.secretName")
         if (config := volume.get("configMap")) is not None and not config.get("name"):
             problems.required(f"{below}.configMap.name")
+        for place, source in _sources(volume, below):
+            for number, item in enumerate(source.get("items") or ()):
+                _check_item_path(item.get("path") or "", f"{place}.items[{number}].path", problems)
     return names
+
+
+def _sources(volume: dict[str, Any], field: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What a volume has files from, and where that stands."""
+    parts = [(field, volume)]
+    projected = (volume.get("projected") or {}).get("sources") or ()
+    parts += [(f"{field}.projected.sources[{number}]", part) for number, part in enumerate(projected)]
+    for place, part in parts:
+        for kind in _FILES:
+            if part.get(kind) is not None:
+                yield f"{place}.{kind}", part[kind]
+
+
+def _check_item_path(path: str, field: str, problems: Problems) -> None:
+    """No file leaves its volume (`validateLocalNonReservedPath`)."""
+    if not path:
+        problems.required(field)
+    elif path.startswith("/"):
+        problems.invalid(field, path, "must be a relative path")
+    elif ".." in path.split("/"):
+        problems.invalid(field, path, "must not contain '..'")
+    elif path.startswith(".."):
+        problems.invalid(field, path, "must not start with '..'")
 
 
 def _check_toleration(toleration: dict[str, Any], field: str, problems: Problems) -> None:
