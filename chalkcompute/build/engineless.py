@@ -13,7 +13,7 @@ from chalkcompute.build.layers import Layer, cached_layer, save_layer, source_en
 from chalkcompute.build.plan import Plan, key_of
 from chalkcompute.build.progress import Say
 from chalkcompute.build.pythons import ImagePython, find_python
-from chalkcompute.build.transfer import fetch_layer, locked, push_image, transfer_base
+from chalkcompute.build.transfer import fetched_layer, locked, push_image, transfer_base
 from chalkcompute.build.wheels import install_packages, installed_entries, without_credentials
 from chalkcompute.registry import Registry
 from chalkcompute.sources import SourceSet
@@ -72,7 +72,7 @@ def _packages(
     """The site-packages, out of the cache if these packages were installed onto this base before."""
     if not plan.packages and not plan.requirements:
         return []
-    python = find_python(image, base.name, lambda layer: fetch_layer(base, layer, cache, say))
+    python = find_python(image, base.name, lambda layer: fetched_layer(base, layer, cache, say))
     key = key_of([plan.python_packages, image.digest, image.platform, python.site, python.version])
     path = cache / "layers" / f"{key}.tar.gz"
     with locked(path):

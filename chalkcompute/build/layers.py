@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from chalkcompute.errors import ImageBuildError
+from chalkcompute.registry import file_matches
 from chalkcompute.sources import SourceSet
 
 __all__ = ["Entry", "Layer", "cached_layer", "save_layer", "source_entries", "write_layer"]
@@ -123,10 +124,11 @@ def save_layer(layer: Layer) -> None:
 
 
 def cached_layer(path: Path) -> Layer | None:
-    """The layer that an earlier build left at `path`, if it is whole."""
+    """The layer that an earlier build left at `path`, if it is whole: after a crash it may be damaged."""
     try:
         layer = Layer(path=path, **json.loads(path.with_suffix(".json").read_text()))
-        return layer if path.stat().st_size == layer.size else None
+        whole = path.stat().st_size == layer.size and file_matches(path, layer.digest)
+        return layer if whole else None
     except (OSError, ValueError, TypeError):
         return None
 
@@ -134,7 +136,12 @@ def cached_layer(path: Path) -> Layer | None:
 def _with_folders(entries: Iterable[Entry], known: set[str]) -> list[Entry]:
     """The entries in order of their paths, and the folders above them that the image may not have."""
     every = {entry.path.strip("/"): entry for entry in entries}
-    for name in list(every):
+    for name, entry in list(every.items()):
+        if name in known and entry.content is not None:
+            raise ImageBuildError(
+                f"`{entry.path}` is a folder of the image, and a file cannot be in its place",
+                hint=f"name the file as well: `{entry.path}/…`",
+            )
         for parent in _parents(name):
             if parent not in known and parent not in every:
                 every[parent] = Entry("/" + parent, 0o755, None)

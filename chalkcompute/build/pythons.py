@@ -7,6 +7,7 @@ import posixpath
 import re
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -16,6 +17,8 @@ from chalkcompute.errors import ImageBuildError
 from chalkcompute.registry import Descriptor
 
 __all__ = ["ImagePython", "find_python"]
+
+Fetch = Callable[[Descriptor], AbstractContextManager[Path]]
 
 _VERSION = re.compile(r"(3\.\d+)(?:\.\d+\S*)?")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -44,7 +47,7 @@ class ImagePython:
         return posixpath.join(self.prefix, "bin")
 
 
-def find_python(base: BaseImage, name: str, fetch: Callable[[Descriptor], Path]) -> ImagePython:
+def find_python(base: BaseImage, name: str, fetch: Fetch) -> ImagePython:
     """The Python of the base: of its `PYTHON_VERSION`, as official images have it, or of its files.
 
     Args:
@@ -64,7 +67,8 @@ def find_python(base: BaseImage, name: str, fetch: Callable[[Descriptor], Path])
         return ImagePython(said[1], site, "/usr/local", is_musl="alpine" in name)
     files: set[str] = set()
     for layer in base.layers:
-        files.update(_names(fetch(layer), layer))
+        with fetch(layer) as path:
+            files.update(_names(path, layer))
     return _among(files, environment.get("PATH", _PATH), name)
 
 

@@ -15,9 +15,9 @@ from chalkcompute.build.base import Base, BaseImage
 from chalkcompute.build.compose import Composed
 from chalkcompute.build.layers import Layer
 from chalkcompute.build.progress import Meter, Say
-from chalkcompute.registry import Descriptor, Registry, digest_of, parse_descriptor
+from chalkcompute.registry import Descriptor, Registry, digest_of, file_matches, parse_descriptor
 
-__all__ = ["fetch_layer", "locked", "push_base_image", "push_image", "transfer_base"]
+__all__ = ["fetched_layer", "locked", "push_base_image", "push_image", "transfer_base"]
 
 _AT_ONCE = 4
 
@@ -37,17 +37,21 @@ def transfer_base(base: Base, target: Registry, repository: str, cache: Path, sa
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         missing = [layer for layer, gone in zip(layers, pool.map(is_missing, layers), strict=True) if gone]
     for layer in missing:
-        path = fetch_layer(base, layer, cache, say)
-        meter = Meter("pushing base layer", layer.size, say)
-        target.push_blob(repository, layer.digest, layer.size, path, on_bytes=meter)
-        path.unlink(missing_ok=True)  # the registry has it from now on
+        with fetched_layer(base, layer, cache, say) as path:
+            meter = Meter("pushing base layer", layer.size, say)
+            target.push_blob(repository, layer.digest, layer.size, path, on_bytes=meter)
+            path.unlink()  # the registry has it from now on
 
 
-def fetch_layer(base: Base, layer: Descriptor, cache: Path, say: Say) -> Path:
-    """A layer of the base as a file in `cache`; goes on where an earlier download stopped."""
+@contextmanager
+def fetched_layer(base: Base, layer: Descriptor, cache: Path, say: Say) -> Iterator[Path]:
+    """A layer of the base as a file in `cache`; goes on where an earlier download stopped.
+
+    Until it is left no other build has it: whoever has pushed it removes it.
+    """
     path = cache / "blobs" / layer.digest.replace(":", "-")
     with locked(path):
-        if not path.exists():
+        if not path.exists() or not file_matches(path, layer.digest):
             place = base.place
             place.registry.download_blob(
                 place.repository,
@@ -57,7 +61,7 @@ def fetch_layer(base: Base, layer: Descriptor, cache: Path, say: Say) -> Path:
                 namespace=place.namespace,
                 on_bytes=Meter("fetching base layer", layer.size, say),
             )
-    return path
+        yield path
 
 
 def push_image(

@@ -32,7 +32,7 @@ _NOT_PASSED = frozenset(
 )  # fmt: skip
 _TRAMPOLINE = re.compile(rb"#!/bin/sh\n'''exec' .*\n' '''\n")  # for interpreters whose path is too long
 _SHEBANG = re.compile(rb"#![^\n]*python[^\n]*\n")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")  # to the last `@`: a password may have one in it
 _NO_WHEEL = re.compile(
     r"no usable wheels|no wheels? with|no (?:compatible|matching) wheels?|Wheels are required|"
     r"building from source is disabled|only has? wheels",

@@ -19,6 +19,7 @@ from chalkcompute.registry.descriptors import (
     digest_of,
     parse_descriptor,
 )
+from chalkcompute.registry.download import file_matches
 from chalkcompute.registry.reference import ImageReference, parse_reference
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "choose_platform",
     "digest_of",
     "docker_credentials",
+    "file_matches",
     "parse_descriptor",
     "parse_reference",
 ]

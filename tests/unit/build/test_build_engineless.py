@@ -13,6 +13,7 @@ import pytest
 
 from chalkcompute.build.housekeeping import tidy
 from chalkcompute.build.layers import Entry, write_layer
+from chalkcompute.build.wheels import without_credentials
 from chalkcompute.errors import ImageBuildError, ImageNotFoundError, RegistryError, SpecError
 from chalkcompute.image import Image
 from chalkcompute.registry import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Registry, digest_of
@@ -226,6 +227,11 @@ def test_folders_that_every_image_has_are_left_alone(tmp_path: Path) -> None:
         assert tar.getmember("usr/local/lib/x/y").mode == 0o600
 
 
+def test_no_file_in_the_place_of_a_folder_that_every_image_has(tmp_path: Path) -> None:
+    with pytest.raises(ImageBuildError, match="`/usr/local/bin` is a folder of the image"):
+        write_layer([Entry("/usr/local/bin", 0o755, b"1")], tmp_path / "layer", "x")
+
+
 def test_a_large_layer_is_whole(tmp_path: Path) -> None:
     content = random.Random(1).randbytes(9_000_000)
     first = write_layer([Entry("/x/big", 0o644, content)], tmp_path / "one", "x")
@@ -260,3 +266,10 @@ def test_what_nobody_used_for_a_month_goes(tmp_path: Path) -> None:
     tidy(tmp_path, now + 31 * 86_400)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine"]
     tidy(tmp_path / "none")
+
+
+def test_urls_lose_their_credentials() -> None:
+    said = "https://me:p@ss:w@index.example/simple?a=b@c, git+https://token@git.example/x@v1 and me@example"
+    assert without_credentials(said) == (
+        "https://index.example/simple?a=b@c, git+https://git.example/x@v1 and me@example"
+    )
