@@ -69,14 +69,15 @@ def _run(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except ChalkError:
         raise  # a description that cannot be says so itself
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # Who ends the program in there would have deployed nothing and seen no error.
         raise click.UsageError(f"`--image`: `{path}` cannot be run: {_what(error, path)}") from error
     finally:
         sys.path.remove(str(path.resolve().parent))
     return module
 
 
-def _what(error: Exception, path: Path) -> str:
+def _what(error: Exception | SystemExit, path: Path) -> str:
     """The exception and the last line of the file that led to it."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {error.msg}"

@@ -64,6 +64,7 @@ def test_references_stay_references(invoke: Invoke, client: MemoryClient, refere
         ("svc/broken.py:image", ["cannot be run: line 2: ZeroDivisionError"]),
         ("svc/syntax.py:image", ["cannot be run: line 1"]),
         ("svc/bad.py:image", ["pip_install"]),
+        ("svc/exit.py:image", ["cannot be run: line 2: SystemExit: 0"]),
     ],
 )
 def test_what_is_wrong_is_said(
@@ -71,6 +72,7 @@ def test_what_is_wrong_is_said(
 ) -> None:
     (service.parent / "broken.py").write_text("x = 0\ny = 1 / x\n")
     (service.parent / "syntax.py").write_text("def\n")
+    (service.parent / "exit.py").write_text("import sys\nsys.exit(0)\n")
     (service.parent / "bad.py").write_text(
         "from chalkcompute import Image\nimage = Image.debian_slim().pip_install('flask')\n"
     )
