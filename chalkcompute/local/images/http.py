@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -18,7 +18,7 @@ from chalkcompute.local.images.catalog import Catalog, Found
 from chalkcompute.local.images.peers import is_own_peer
 from chalkcompute.local.images.store import OWN, StoredManifest, is_digest
 from chalkcompute.local.images.uploads import Uploads, require_digest
-from chalkcompute.registry import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, digest_of
+from chalkcompute.registry import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, digest_of, parse_reference
 
 __all__ = ["RegistryServer"]
 
@@ -28,7 +28,7 @@ _SHUTDOWN_SECONDS = 1.0
 _NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _NAME_LENGTH = 255
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
-_HOSTS = ("localhost", "127.0.0.1")
+_HOST = re.compile(r"(?:localhost|127\.0\.0\.1)(?::\d+)?", re.IGNORECASE)  # of requests to this registry
 _CODES = {404: "NAME_UNKNOWN", 405: "UNSUPPORTED", 413: "SIZE_INVALID"}
 
 
@@ -98,6 +98,8 @@ class RegistryServer:
             self._require_own(request)
             if "name" in request.match_info:
                 _require_name(request.match_info["name"])
+            if asked := request.query.get("ns"):
+                _require_host(asked)
             return await handler(request)
         except RefusedError as failure:
             return error_response(failure)
@@ -119,7 +121,9 @@ class RegistryServer:
         own = None if transport is None else transport.get_extra_info("sockname")
         if not peer or not own or not self._is_own(peer[:2], own[:2]):
             raise RefusedError(403, "DENIED", "this registry serves the user who runs it, and no other")
-        if "Origin" in request.headers or urlsplit(f"//{request.host}").hostname not in _HOSTS:
+        # An image or a script of a page is asked for without `Origin`.
+        is_page = any(name in request.headers for name in ("Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode"))
+        if is_page or not _HOST.fullmatch(request.host):
             raise RefusedError(403, "DENIED", "this registry serves programs, and no pages of a browser")
 
     async def _version(self, request: web.Request) -> web.StreamResponse:
@@ -273,6 +277,16 @@ def require_whole(catalog: Catalog, name: str, raw: bytes, media_type: str) -> N
 def _require_name(name: str) -> None:
     if len(name) > _NAME_LENGTH or not _NAME.fullmatch(name):
         raise RefusedError(400, "NAME_INVALID", f"`{name}` is no name of a repository")
+
+
+def _require_host(host: str) -> None:
+    """Refuse what cannot be the registry of a reference: it becomes an address, and the name of a folder."""
+    try:
+        is_one = len(host) <= _NAME_LENGTH and parse_reference(f"{host}/a").domain == host
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise RefusedError(400, "NAME_INVALID", f"`{host}` is no registry")
 
 
 def _require_reference(reference: str) -> str:

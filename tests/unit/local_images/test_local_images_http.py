@@ -140,10 +140,19 @@ def test_a_damaged_blob_is_no_blob(client: httpx.Client, cluster: Cluster) -> No
     assert client.get(f"/v2/a/blobs/{digest(image.layer)}").content == image.layer
 
 
+@pytest.mark.parametrize("host", ["..", ".", "local", "a.b/c", "me:word@a.b", "a.b?x=1", "a.b#", "x" * 256])
+def test_only_a_registry_is_passed_through(client: httpx.Client, host: str) -> None:
+    for path in ("/v2/a/manifests/b", "/v2/a/tags/list"):
+        assert code(client.get(path, params={"ns": host})) == (400, "NAME_INVALID")
+
+
 def test_other_users_and_pages_of_a_browser_are_refused(client: httpx.Client, cluster: Cluster) -> None:
     assert client.get("/v2/").status_code == 200
     assert code(client.get("/v2/", headers={"Origin": "https://a.example"})) == (403, "DENIED")
-    assert code(client.get("/v2/", headers={"Host": "a.example"})) == (403, "DENIED")
+    # As `<img src="http://localhost:5005/v2/a/manifests/b?ns=...">` on a page asks.
+    assert code(client.get("/v2/", headers={"Sec-Fetch-Site": "cross-site"})) == (403, "DENIED")
+    for host in ("a.example", "localhost.a.example", "[", "a@localhost"):
+        assert code(client.get("/v2/", headers={"Host": host})) == (403, "DENIED")
     strangers = RegistryServer(cluster.server._catalog, is_own=lambda *_: False)
     port = cluster.run(strangers.start())
     try:
