@@ -105,14 +105,24 @@ def _config(base: dict[str, Any], layers: Sequence[Layer], image: Image) -> dict
     made["rootfs"]["diff_ids"] = [*made["rootfs"]["diff_ids"], *(layer.diff_id for layer in layers)]
     # The time of the base: no two builds would have the same digest with a clock in it.
     created = {"created": base["created"]} if isinstance(base.get("created"), str) else {}
-    history = made.get("history")
     made["history"] = [
-        *(history if isinstance(history, list) else []),
+        *_history(base),
         *({**created, "created_by": layer.made_by} for layer in layers),
     ]
     for stale in ("container", "container_config"):  # Docker's notes on how the base was made
         made.pop(stale, None)
     return made
+
+
+def _history(base: dict[str, Any]) -> list[Any]:
+    """The base's history, with one entry for each of its layers: engines refuse one that does not add up."""
+    history = base.get("history")
+    told = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
+    layers = len(base["rootfs"]["diff_ids"])
+    missing = layers - sum(not entry.get("empty_layer") for entry in told)
+    if missing < 0:
+        told, missing = [], layers
+    return [*told, *({"comment": "the base does not say"} for _ in range(missing))]
 
 
 def _merged(base: Sequence[str], variables: dict[str, str]) -> list[str]:
