@@ -99,7 +99,7 @@ def test_what_is_unchanged_is_not_built_again(
 
     def deploy() -> tuple[ScalingGroup, Steps]:
         image = (
-            Image.debian_slim("3.12")
+            Image.base(IMAGE)
             .pip_install(["flask"])
             .add_local_file(source, "/app/app.py")
             .entrypoint(["python", "/app/app.py"])
