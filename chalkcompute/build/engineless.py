@@ -92,7 +92,7 @@ def _install(
         folder = Path(name)
         install_packages(plan.packages, plan.requirements, python, platform, into=folder, environ=environ)
         say("packing the Python packages")
-        made_by = without_credentials(f"chalk pip_install {_named(plan)}")
+        made_by = f"chalk pip_install {_named(plan)}"
         existing = (python.site, python.scripts)
         layer = write_layer(installed_entries(folder, python), path, made_by, existing=existing)
     save_layer(layer)
@@ -100,4 +100,5 @@ def _install(
 
 
 def _named(plan: Plan) -> str:
-    return ", ".join([*plan.packages, *(f"-r {path.name}" for path in plan.requirements)])
+    named = [*plan.packages, *(f"-r {path.name}" for path in plan.requirements)]
+    return without_credentials(", ".join(named))

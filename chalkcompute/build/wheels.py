@@ -84,11 +84,14 @@ def install_packages(
         command.append("--no-index")
     for path in requirements:
         command += ["--requirement", str(path)]
+    if packages:
+        command += ["--requirement", "-"]
     done = subprocess.run(
-        [*command, "--", *packages],
+        command,
         env=_environment(environ),
         cwd=into,  # not where a `pyproject.toml` of the user's project would be obeyed
-        stdin=subprocess.DEVNULL,
+        # Not in the command line, which all users of the machine may read: a URL may have a password in it.
+        input="".join(f"{package}\n" for package in packages),
         capture_output=True,
         text=True,
         errors="replace",
@@ -183,6 +186,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
 def _failure(said: str, python: ImagePython, platform: str) -> ImageBuildError:
     lines = [line.strip() for line in without_credentials(said).splitlines() if line.strip()]
     reason = " ".join(line for line in lines if not line.startswith(("Using CPython", "warning:", "hint:")))
+    reason = re.sub(r"requirement in `-` at position \d+", "a requirement", reason)  # of `pip_install`
     reason = re.sub(r"^(error:|×) *", "", reason).replace(" cause: ", ": ").rstrip(".")
     message = f"the Python packages cannot be installed for Python {python.version} on {platform}: {reason}"
     if _NO_WHEEL.search(said):
