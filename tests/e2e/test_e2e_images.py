@@ -166,7 +166,10 @@ def test_the_image_of_a_python_file(
 ) -> None:
     image = f"--image={EXAMPLES / 'hello' / 'service.py'}:image"
     create = ["create", image, "--name=of-a-file", "--cpu=50m", "--memory=96Mi", "--shutdown-delay=1"]
+    tried = chalk.sg(*create, "--dry-run", "-o", "json").json()
+    assert (objects(kubernetes, namespace), tags(registry, "of-a-file")) == ({}, [])
     created = chalk.sg(*create, "-o", "json").json()
+    assert created["image"] == tried["image"], "what a dry run says is what will be"
     assert created["image"].startswith(f"{registry}/of-a-file@sha256:")
     assert answer("of-a-file", "/health") == (200, "ok")
     before = versions(kubernetes, namespace)
