@@ -14,9 +14,10 @@ from chalkcompute.build.plan import Plan, key_of
 from chalkcompute.build.progress import Say
 from chalkcompute.build.pythons import ImagePython, find_python
 from chalkcompute.build.transfer import fetched_layer, locked, push_image, transfer_base
-from chalkcompute.build.wheels import install_packages, installed_entries, without_credentials
+from chalkcompute.build.wheels import install_packages, installed_entries
 from chalkcompute.registry import Registry
 from chalkcompute.sources import SourceSet
+from chalkcompute.spec.checks import without_credentials
 
 __all__ = ["build_without_engine"]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chalkcompute.build.progress import Say
-from chalkcompute.build.wheels import without_credentials
 from chalkcompute.errors import ImageBuildError
+from chalkcompute.spec.checks import without_credentials
 
 __all__ = ["Engine", "Job", "find_engine", "is_local"]
 

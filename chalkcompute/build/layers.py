@@ -1,4 +1,8 @@
-"""Layers: the same files give the same bytes, whoever packs them and wherever."""
+"""Layers: the same files give the same bytes, whoever packs them and wherever, by the same zlib.
+
+Other implementations (zlib-ng, which some distributions have in its place) compress otherwise: there the
+`diff_id` is the same, and the digest of the file another.
+"""
 
 from __future__ import annotations
 

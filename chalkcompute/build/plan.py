@@ -22,6 +22,7 @@ from chalkcompute.image import (
     Step,
 )
 from chalkcompute.sources import SourceSet
+from chalkcompute.spec.checks import quoted
 
 __all__ = ["FORMAT", "Plan", "canonical", "key_of", "make_plan", "must_run"]
 
@@ -178,7 +179,7 @@ def _read_requirements(path: Path, contents: dict[Path, bytes]) -> None:
             _read_requirements(path.parent / nested["path"].strip("\"'"), contents)
         elif _LOCAL.match(plain):
             raise SpecError(
-                f"`{path}` line {number} names something of this machine's disk: `{plain}`",
+                f"`{path}` line {number} names something of this machine's disk: {quoted(plain)}",
                 field="image",
                 hint="`add_local_python_source` and `add_local_dir` bring local code into the image",
             )

@@ -16,8 +16,9 @@ from pathlib import Path
 from chalkcompute.build.layers import Entry
 from chalkcompute.build.pythons import ImagePython
 from chalkcompute.errors import ImageBuildError
+from chalkcompute.spec.checks import without_credentials
 
-__all__ = ["NoWheelError", "install_packages", "installed_entries", "without_credentials"]
+__all__ = ["NoWheelError", "install_packages", "installed_entries"]
 
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 _DATA = ("etc", "include", "man", "share")  # a wheel's data files, which belong beside `lib`
@@ -32,7 +33,6 @@ _NOT_PASSED = frozenset(
 )  # fmt: skip
 _TRAMPOLINE = re.compile(rb"#!/bin/sh\n'''exec' .*\n' '''\n")  # for interpreters whose path is too long
 _SHEBANG = re.compile(rb"#![^\n]*python[^\n]*\n")
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")  # to the last `@`: a password may have one in it
 _NO_WHEEL = re.compile(
     r"no usable wheels|no wheels? with|no (?:compatible|matching) wheels?|Wheels are required|"
     r"building from source is disabled|only has? wheels",
@@ -126,11 +126,6 @@ def installed_entries(folder: Path, python: ImagePython) -> list[Entry]:
             posixpath.join(python.site, name), 0o644, _record(path.read_text("utf-8"), entries, python)
         )
     return list(entries.values())
-
-
-def without_credentials(text: str) -> str:
-    """A text whose URLs have no user and password."""
-    return _CREDENTIALS.sub("", text)
 
 
 def _placed(name: str, folder: Path, python: ImagePython) -> str:

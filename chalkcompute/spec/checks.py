@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from chalkcompute.errors import SpecError
 
-__all__ = ["check_integer", "check_string_map", "check_text", "quoted"]
+__all__ = ["check_integer", "check_string_map", "check_text", "quoted", "without_credentials"]
 
 _SHOWN = 60
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")  # to the last `@`: a password may have one in it
 
 
 def quoted(value: object) -> str:
-    """A value in backticks for a message, shortened when long."""
-    text = value if isinstance(value, str) else _repr(value)
+    """A value in backticks for a message, shortened when long; URLs in it lose their passwords."""
+    text = without_credentials(value if isinstance(value, str) else _repr(value))
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     if len(text) > _SHOWN:
         text = text[: _SHOWN - 1] + "…"
     return f"`{text}`"
+
+
+def without_credentials(text: str) -> str:
+    """A text whose URLs have no user and password."""
+    return _CREDENTIALS.sub("", text)
 
 
 def _repr(value: object) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from chalkcompute.errors import ImageBuildError
+from chalkcompute.build.plan import make_plan
+from chalkcompute.errors import ImageBuildError, SpecError
 from chalkcompute.image import Image
 from tests.unit.build.conftest import Build, pull, push_base
 
@@ -73,3 +74,11 @@ def test_a_password_is_used_and_shown_nowhere(
     with pytest.raises(ImageBuildError) as caught:
         build(Image.base(base).pip_install([packages[0].replace("tiny-1", "none-1")]), "credentials/app")
     assert CANARY not in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_requirements_file_that_cannot_be_shows_no_password(tmp_path: Path) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text(f"-e git+https://me:{CANARY}@git.example/x#egg=x\n")
+    image = Image.base("python:3.12").pip_install_from_requirements(path)
+    with pytest.raises(SpecError, match=r"line 1 names .* `-e git\+https://git.example/x#egg=x`"):
+        make_plan(image, [], ["linux/amd64"])

@@ -13,7 +13,6 @@ import pytest
 
 from chalkcompute.build.housekeeping import tidy
 from chalkcompute.build.layers import Entry, write_layer
-from chalkcompute.build.wheels import without_credentials
 from chalkcompute.errors import ImageBuildError, ImageNotFoundError, RegistryError, SpecError
 from chalkcompute.image import Image
 from chalkcompute.registry import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Registry, digest_of
@@ -266,10 +265,3 @@ def test_what_nobody_used_for_a_month_goes(tmp_path: Path) -> None:
     tidy(tmp_path, now + 31 * 86_400)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine"]
     tidy(tmp_path / "none")
-
-
-def test_urls_lose_their_credentials() -> None:
-    said = "https://me:p@ss:w@index.example/simple?a=b@c, git+https://token@git.example/x@v1 and me@example"
-    assert without_credentials(said) == (
-        "https://index.example/simple?a=b@c, git+https://git.example/x@v1 and me@example"
-    )
