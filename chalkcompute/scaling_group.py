@@ -337,8 +337,9 @@ class ScalingGroup:
         self._info = None
 
     def __repr__(self) -> str:
-        status = self._info.status.value if self._info is not None else "not deployed"
-        return f"ScalingGroup(name={self._name!r}, status={status!r})"
+        known: ScalingGroupInfo | None = getattr(self, "_info", None)  # not there if the constructor raised
+        status = known.status.value if known is not None else "not deployed"
+        return f"ScalingGroup(name={getattr(self, '_name', None)!r}, status={status!r})"
 
     def _wait(self, until: Literal["running", "ready"], **options: Any) -> ScalingGroup:
         try:

@@ -107,7 +107,8 @@ def _forbidden(host: str, what: str, said: str, code: str, with_credential: bool
     hint = (
         f"the account that is logged in to `{host}` needs the right to it"
         if with_credential
-        else f"log in with `docker login {host}`, or choose a repository that is yours"
+        else f"log in with `docker login {host}`, or choose a repository that is yours; a used-up quota is "
+        "refused so, too"
     )
     return RegistryAuthError(f"`{host}` does not allow {what} ({said})", status=403, code=code, hint=hint)
 

@@ -210,6 +210,11 @@ def test_warnings_of_a_deploy_are_logged_once(caplog: pytest.LogCaptureFixture) 
     ]
 
 
+def test_a_handle_whose_constructor_raised_can_be_shown() -> None:
+    broken = ScalingGroup.__new__(ScalingGroup)  # what a debugger sees of it
+    assert repr(broken) == "ScalingGroup(name=None, status='not deployed')"
+
+
 def test_an_image_stands_in_the_spec_by_its_base_until_it_is_built() -> None:
     client = Client()
     image = Image.debian_slim("3.12").pip_install(["flask"])
