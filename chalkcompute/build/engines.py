@@ -21,6 +21,7 @@ _NAMES = ("buildah", "podman", "docker", "buildctl")
 _ALIVE = {"docker": ("version",), "buildctl": ("debug", "workers")}  # what needs its daemon
 _ALIVE_SECONDS = 20.0
 _STEP = re.compile(r"(?:STEP \d+(?:/\d+)?: |#\d+ \[[^\]]*\d+/\d+\] )(?P<step>.*)")
+_VALUE = re.compile(r"\bENV (?P<name>\w+)=.*")
 _TAIL = 15  # lines that an error shows
 
 
@@ -111,6 +112,7 @@ class Engine:
                 assert process.stdout is not None  # it is a pipe
                 for line in process.stdout:
                     text = without_credentials("".join(c if c.isprintable() else " " for c in line)).strip()
+                    text = _VALUE.sub(r"ENV \g<name>", text)  # a value may be a secret after all
                     tail.append(text)
                     match = _STEP.match(text)
                     if match:
