@@ -257,6 +257,15 @@ def test_bodies_that_cannot_be_read(cluster: Cluster, body: bytes, content_type:
 def test_bodies_that_are_too_large(cluster: Cluster) -> None:
     answer = cluster.call("POST", CONFIG_MAPS, config_map("a", data={"k": "x" * 3_200_000}))
     assert (answer.status, answer.body["reason"]) == (413, "RequestEntityTooLarge")
+    # As one chunk, so that its length is known only when it has been read.
+    chunk = b"%x\r\n%s\r\n0\r\n\r\n" % (3_200_000, b"x" * 3_200_000)
+    answer = cluster.call("POST", CONFIG_MAPS, chunk, headers={"Transfer-Encoding": "chunked"})
+    assert (answer.status, answer.body["reason"]) == (413, "RequestEntityTooLarge")
+
+
+def test_a_body_of_more_than_aiohttp_takes_by_itself(cluster: Cluster) -> None:
+    made = cluster.call("POST", CONFIG_MAPS, config_map("a", binaryData={"k": "eHh4" * 300_000}))
+    assert (made.status, len(made.body["binaryData"]["k"])) == (201, 1_200_000)
 
 
 def test_patches(cluster: Cluster) -> None:
