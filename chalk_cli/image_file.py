@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 import sys
@@ -32,6 +33,8 @@ def load_image(text: str) -> Image | None:
         click.UsageError: There is no such file or name, it cannot be run, or what it names is no `Image`.
     """
     match = _FORM.fullmatch(text)
+    if match is None and text.endswith(".py") and Path(text).is_file():
+        raise click.UsageError(f"`--image`: which `Image` of `{text}`? Write `--image={text}:NAME`")
     if match is None or not (Path(match["file"]).is_file() or _is_path(match["file"])):
         return None
     path, name = Path(match["file"]), match["name"]
@@ -66,7 +69,9 @@ def _run(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.resolve().parent))
     sys.modules[_MODULE] = module  # dataclasses and pickles of the file look for it
     try:
-        spec.loader.exec_module(module)
+        # What it prints is no result of ours: `-o name` must stay a name.
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
     except ChalkError:
         raise  # a description that cannot be says so itself
     except (Exception, SystemExit) as error:

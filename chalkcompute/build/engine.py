@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from chalkcompute.registry import (
 __all__ = ["dockerfile_digests", "run_steps", "what_runs"]
 
 _TAG = 12
+# `COPY --from=IMAGE`, `RUN --mount=from=IMAGE`, `FROM $IMAGE`: who knows whether these are of this machine.
+_PULLS_MORE = re.compile(r"\bfrom=|^\s*FROM\s[^\n]*\$", re.IGNORECASE | re.MULTILINE)
 _HOST_BASE = "chalk.ai/host-base"  # label of the local cluster's stand-in
 
 
@@ -141,6 +144,12 @@ def _one(target: Registry, repository: str, found: FetchedManifest, platform: st
     return target.manifest(repository, choose_platform(found.body, platform).digest)
 
 
+def _pulls_from_here_only(dockerfile: str) -> bool:
+    """Whether all that a Dockerfile pulls is in registries of this machine. In doubt it is not."""
+    names = base_names(dockerfile)
+    return bool(names) and all(map(is_local, names)) and not _PULLS_MORE.search(dockerfile)
+
+
 def _job(
     plan: Plan,
     image: BaseImage | None,
@@ -154,7 +163,15 @@ def _job(
     first = plan.steps[0]
     if image is None:
         assert isinstance(first, FromDockerfile)  # what else has no base
-        return Job(first.path.parent, first.path, platform, name, is_docker=False, secrets={})
+        return Job(
+            first.path.parent,
+            first.path,
+            platform,
+            name,
+            is_docker=False,
+            secrets={},
+            insecure_base=_pulls_from_here_only(dockerfile_of(first)),
+        )
     dockerfile, context = write_context(plan, f"{repository}@{image.digest}", scratch)
     return Job(
         context,

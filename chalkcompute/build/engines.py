@@ -36,7 +36,7 @@ class Job:
         name: What it is pushed as, `host/repository:tag`.
         is_docker: Whether its manifest is to be Docker's rather than OCI's.
         secrets: Files that steps may see and that stay out of the image, by their ids.
-        insecure_base: Whether the only base it has is in a registry of this machine without TLS.
+        insecure_base: Whether every base it has is in a registry of this machine, which may have no TLS.
     """
 
     context: Path

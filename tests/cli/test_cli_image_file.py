@@ -43,6 +43,12 @@ def test_the_image_of_a_file_is_deployed(invoke: Invoke, client: MemoryClient) -
     assert sys.path == before
 
 
+def test_what_the_file_prints_is_no_result(invoke: Invoke, client: MemoryClient, service: Path) -> None:
+    service.write_text("print('from the file')\n" + SERVICE)
+    result = invoke("sg", "create", "--image=svc/service.py:image", "--name=web", "-o", "name")
+    assert (result.stdout, "from the file" in result.stderr) == ("web\n", True)
+
+
 def test_manifests_take_it_too(invoke: Invoke, client: MemoryClient, service: Path) -> None:
     invoke("sg", "manifests", f"--image={service}:image", "--name=web")
     assert client.images == [Image.debian_slim("3.12").pip_install(["flask"])]
@@ -61,6 +67,7 @@ def test_references_stay_references(invoke: Invoke, client: MemoryClient, refere
         ("svc/service.py:plain", ["`plain` of `svc/service.py` is no `Image` but str"]),
         ("./none.py:image", ["there is no file `none.py`"]),
         ("none.py:image", ["there is no file `none.py`"]),
+        ("svc/service.py", ["which `Image` of `svc/service.py`? Write `--image=svc/service.py:NAME`"]),
         ("svc/broken.py:image", ["cannot be run: line 2: ZeroDivisionError"]),
         ("svc/syntax.py:image", ["cannot be run: line 1"]),
         ("svc/bad.py:image", ["pip_install"]),

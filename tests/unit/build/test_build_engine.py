@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from chalkcompute.build.context import base_names, context_hash, pip_secrets, write_context
+from chalkcompute.build.engine import _pulls_from_here_only
 from chalkcompute.build.engines import Engine, Job, find_engine, is_local
 from chalkcompute.build.plan import make_plan
 from chalkcompute.errors import ImageBuildError
@@ -234,14 +235,27 @@ def test_a_dockerfile_with_its_context(
     folder.mkdir()
     (folder / "note").write_text("one")
     (folder / "Dockerfile").write_text(f"FROM {base}\nCOPY note /from-context\nENV A=1\n")
-    registries = tmp_path / "registries.conf"
-    registries.write_text(f'[[registry]]\nlocation = "{registry_host}"\ninsecure = true\n')
-    engine = real_engine | {"CONTAINERS_REGISTRIES_CONF": str(registries)}
     image = Image.from_dockerfile(folder / "Dockerfile").run_commands("cat /from-context > /copy")
-    built = build(image.env({"B": "2"}), "dockerfile/app", environ=engine)
+    built = build(image.env({"B": "2"}), "dockerfile/app", environ=real_engine)
     made = pull(registry_host, "dockerfile/app", built.digest)
     assert made.read(-1, "copy") == "one"
     assert made.config["config"]["Env"][-2:] == ["A=1", "B=2"]
     assert not build(image.env({"B": "2"}), "dockerfile/app").is_new
     (folder / "note").write_text("two")
-    assert build(image.env({"B": "2"}), "dockerfile/app", environ=engine).is_new
+    assert build(image.env({"B": "2"}), "dockerfile/app", environ=real_engine).is_new
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "relaxed"),
+    [
+        ("FROM localhost:5000/a\n", True),
+        ("FROM 127.0.0.1:5000/a AS one\nFROM one\nFROM localhost/b\n", True),
+        ("FROM localhost:5000/a\nFROM python:3.12\n", False),
+        ("FROM localhost:5000/a\nCOPY --from=ghcr.io/a/b /x /x\n", False),
+        ("FROM localhost:5000/a\nRUN --mount=type=bind,from=ghcr.io/a/b ls\n", False),
+        ("ARG A=python\nFROM localhost:5000/a\nFROM ${A}\n", False),
+        ("FROM scratch\n", False),
+    ],
+)
+def test_a_registry_of_this_machine_is_asked_without_tls(dockerfile: str, relaxed: bool) -> None:
+    assert _pulls_from_here_only(dockerfile) is relaxed
