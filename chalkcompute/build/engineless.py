@@ -76,7 +76,7 @@ def _packages(
     python = find_python(image, base.name, lambda layer: fetched_layer(base, layer, cache, say))
     key = key_of([plan.python_packages, image.digest, image.platform, python.site, python.version])
     path = cache / "layers" / f"{key}.tar.gz"
-    with locked(path):
+    with locked(path, say):
         layer = cached_layer(path)
         if layer is None:
             say(f"installing {_named(plan)} for Python {python.version}, {image.platform}")

@@ -162,21 +162,22 @@ def _files(files: SourceSet) -> list[Any]:
     ]
 
 
-def _read_requirements(path: Path, contents: dict[Path, bytes]) -> None:
+def _read_requirements(path: Path, contents: dict[Path, bytes], named_at: str = "") -> None:
     if path in contents:
         return
     try:
         contents[path] = path.read_bytes()
     except OSError as error:
         raise SpecError(
-            f"cannot read the requirements of `{path}`: {error.strerror}", field="image"
+            f"cannot read the requirements of `{path}`: {error.strerror}{named_at}", field="image"
         ) from None
     text = contents[path].decode("utf-8", "replace")
     for number, line in enumerate(text.splitlines(), start=1):
         plain = re.sub(r"(?:^|\s)#.*", "", line).strip()
         nested = _NESTED.fullmatch(plain)
         if nested and "://" not in nested["path"]:
-            _read_requirements(path.parent / nested["path"].strip("\"'"), contents)
+            below = path.parent / nested["path"].strip("\"'")
+            _read_requirements(below, contents, f"; `{path}` line {number} names it")
         elif _LOCAL.match(plain):
             raise SpecError(
                 f"`{path}` line {number} names something of this machine's disk: {quoted(plain)}",

@@ -50,7 +50,7 @@ def fetched_layer(base: Base, layer: Descriptor, cache: Path, say: Say) -> Itera
     Until it is left no other build has it: whoever has pushed it removes it.
     """
     path = cache / "blobs" / layer.digest.replace(":", "-")
-    with locked(path):
+    with locked(path, say):
         if not path.exists() or not file_matches(path, layer.digest):
             place = base.place
             place.registry.download_blob(
@@ -94,9 +94,13 @@ def push_bytes(target: Registry, repository: str, blob: bytes, scratch: Path) ->
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, say: Say) -> Iterator[None]:
     """One process at a time makes `path`; its folder comes to be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(path.name + ".lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another build that makes the same layer")
+            fcntl.flock(stream, fcntl.LOCK_EX)
         yield

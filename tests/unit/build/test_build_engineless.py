@@ -77,7 +77,7 @@ def test_packages_files_and_configuration(build: Build, registry_host: str, tmp_
     assert [(m.name, m.mode, m.uid, m.uname) for m in image.members(3).values()] == [
         ("usr/local/bin/run.sh", 0o755, 0, "")
     ]
-    assert any(text.startswith("pushing layer ") and text.endswith(" MB") for text in said)
+    assert any(text.startswith("pushing layer ") and text.endswith(" kB") for text in said)
 
 
 def test_unchanged_is_not_built_again(build: Build, registry_host: str, tmp_path: Path) -> None:
@@ -154,6 +154,9 @@ def test_requirements_files(build: Build, registry_host: str, tmp_path: Path, wh
     assert build(image, "six/app").is_new  # what is nested counts
     (tmp_path / "more.txt").write_text("-e .\n")
     with pytest.raises(SpecError, match=r"more.txt` line 1 names something of this machine's disk"):
+        build(image, "six/app")
+    (tmp_path / "more.txt").unlink()
+    with pytest.raises(SpecError, match=r"No such file or directory; `.*requirements.txt` line 3 names it"):
         build(image, "six/app")
 
 
