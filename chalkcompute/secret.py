@@ -218,10 +218,13 @@ def resolve(secrets: Sequence[Secret], environ: Mapping[str, str], *, names_only
     if missing and not names_only:
         names = ", ".join(f"`{name}`" for name in dict.fromkeys(missing))
         what = "has no value" if len(set(missing)) == 1 else "have no value"
+        # Whoever writes `--secret TOKEN=…` may have meant the value, which must not stand there.
+        aliased = any(secret._variable and secret._name in missing for secret in secrets)
+        name_only = "; what is given is the name of a variable and never a value" if aliased else ""
         raise SpecError(
             f"{names} {what} here, and the replicas need it as a secret",
             field="secrets",
-            hint="set it in the environment of this command, or in its `.env` file",
+            hint=f"set it in the environment of this command, or in its `.env` file{name_only}",
         )
     check_unique_variables([name for name, _ in pairs])
     for name, value in pairs:

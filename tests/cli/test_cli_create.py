@@ -369,6 +369,7 @@ def test_secrets_and_volumes(invoke: Invoke, client: MemoryClient) -> None:
     ("flag", "said"),
     [
         ("--secret=NOWHERE", "`NOWHERE` has no value here"),
+        ("--secret=TOKEN=hunter2", "what is given is the name of a variable and never a value"),
         ("--secret=A B", "cannot be the name of an environment variable"),
         ("--volume=data", "is not `NAME:/path`"),
         ("--volume=data:/data:x", "is not `NAME:/path`"),
