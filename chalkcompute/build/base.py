@@ -162,7 +162,10 @@ def read_image(place: Place, manifest: FetchedManifest, platform: str, name: str
 def _parsed(raw: bytes, what: str) -> dict[str, Any]:
     try:
         config = json.loads(raw)
-        if isinstance(config["rootfs"]["diff_ids"], list) and isinstance(config.get("config") or {}, dict):
+        settings = config.get("config") or {}
+        lists = (config["rootfs"]["diff_ids"], settings.get("Env") or [])
+        are_texts = all(isinstance(each, list) and all(isinstance(x, str) for x in each) for each in lists)
+        if are_texts and isinstance(settings.get("Labels") or {}, dict):
             return dict(config)
     except (ValueError, TypeError, KeyError, RecursionError, AttributeError):
         pass

@@ -63,9 +63,8 @@ class LocalImages:
             ImagePullError: One does not exist, or is no part of an image.
         """
         manifest = await self._of_this_machine(reference, found.manifest)
-        body = manifest.body
-        described = [body.get("config"), *(body.get("layers") or ())]
-        digests = [str((part or {}).get("digest")) for part in described]
+        described = manifest.parts
+        digests = [str(part.get("digest")) for part in described]
         if manifest.media_type not in MANIFEST_TYPES or not all(map(is_digest, digests)):
             raise _failed(reference, f"unsupported manifest media type {manifest.media_type or '(none)'}")
         paths = await asyncio.gather(*(self._catalog.blob(digest) for digest in digests))
@@ -74,7 +73,7 @@ class LocalImages:
             digest = digests[paths.index(None)]
             raise _failed(reference, f"failed to copy: content {digest}: not found")
         config = _parsed(present[0].read_bytes())
-        diff_ids = (config.get("rootfs") or {}).get("diff_ids")
+        diff_ids = _mapping(config.get("rootfs")).get("diff_ids")
         if not isinstance(diff_ids, list) or len(diff_ids) != len(paths) - 1:
             raise _failed(reference, "mismatched image rootfs and manifest layers")
         layers = [
@@ -83,7 +82,8 @@ class LocalImages:
                 digests[1:], diff_ids, described[1:], present[1:], strict=True
             )
         ]
-        labels = (config.get("config") or {}).get("Labels") or {}
+        named = _mapping(_mapping(config.get("config")).get("Labels"))
+        labels = {name: text for name, text in named.items() if isinstance(text, str)}
         host_base = labels.get(LABEL)
         warning = found.warning
         if host_base is not None and warning is None:
@@ -122,17 +122,20 @@ class LocalImages:
             manifest = store.manifest(host, reference.path, chosen.digest)
         if manifest is None:
             return False
-        parts = [manifest.body.get("config"), *(manifest.body.get("layers") or ())]
-        digests = [str((part or {}).get("digest")) for part in parts]
+        digests = [str(part.get("digest")) for part in manifest.parts]
         return all(is_digest(digest) and store.blob_size(digest) is not None for digest in digests)
 
 
 def _parsed(data: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(data)
-    except ValueError:
+        return _mapping(json.loads(data))
+    except (ValueError, RecursionError):
         return {}
-    return document if isinstance(document, dict) else {}
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    """An object of a document that a stranger wrote; {} where something else is."""
+    return value if isinstance(value, dict) else {}
 
 
 def _unresolved(reference: ImageReference, error: RegistryError) -> ImagePullError:

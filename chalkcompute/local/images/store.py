@@ -18,7 +18,6 @@ import os
 import re
 import time
 import urllib.parse
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,9 +69,17 @@ class StoredManifest:
         """Parsed; {} when it is no JSON object."""
         try:
             parsed = json.loads(self.raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return parsed if isinstance(parsed, dict) else {}
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """Descriptors of its configuration and layers, the lowest first; {} where something else is."""
+        body = self.body
+        layers = body.get("layers")
+        listed = [body.get("config"), *(layers if isinstance(layers, list) else ())]
+        return [part if isinstance(part, dict) else {} for part in listed]
 
 
 def is_digest(text: str) -> bool:
@@ -191,7 +198,7 @@ class ContentStore:
             record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(record, media_type, durable=True)
         if remember_sources:
-            self._remember_sources(host, repository, manifest.body)
+            self._remember_sources(host, repository, manifest)
         if tag is not None:
             self.tag(host, repository, tag, digest)
         return manifest
@@ -230,10 +237,12 @@ class ContentStore:
         names = [path.name for path in (folder / "_tags").glob("*") if not path.name.startswith(".")]
         return sorted(names)
 
-    def _remember_sources(self, host: str, repository: str, body: Mapping[str, Any]) -> None:
-        for part in (body.get("config"), *(body.get("layers") or ())):
-            digest, size = (part or {}).get("digest"), (part or {}).get("size")
-            if not isinstance(digest, str) or not is_digest(digest) or not isinstance(size, int):
+    def _remember_sources(self, host: str, repository: str, manifest: StoredManifest) -> None:
+        for part in manifest.parts:
+            digest, size = part.get("digest"), part.get("size")
+            if not isinstance(digest, str) or not is_digest(digest):
+                continue
+            if not isinstance(size, int) or size < 0:
                 continue
             text = json.dumps({"host": host, "repository": repository, "size": size})
             write_atomically(self._sources / _hex(digest), text)
