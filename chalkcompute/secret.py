@@ -219,7 +219,7 @@ def resolve(secrets: Sequence[Secret], environ: Mapping[str, str], *, names_only
         names = ", ".join(f"`{name}`" for name in dict.fromkeys(missing))
         what = "has no value" if len(set(missing)) == 1 else "have no value"
         # Whoever writes `--secret TOKEN=…` may have meant the value, which must not stand there.
-        aliased = any(secret._variable and secret._name in missing for secret in secrets)
+        aliased = any(s._name in missing and s._variable not in (None, s._name) for s in secrets)
         name_only = "; what is given is the name of a variable and never a value" if aliased else ""
         raise SpecError(
             f"{names} {what} here, and the replicas need it as a secret",

@@ -26,6 +26,10 @@ def test_what_has_no_value_is_named(environ: dict[str, str]) -> None:
     with pytest.raises(SpecError, match="`A` has no value here") as caught:
         resolve([Secret.from_env("A")], environ)
     assert caught.value.field == "secrets"
+    assert "never a value" not in str(caught.value.hint)
+    with pytest.raises(SpecError) as aliased:
+        resolve([Secret.from_env("A", alias="B")], environ)
+    assert "the name of a variable and never a value" in str(aliased.value.hint)
     assert dict(resolve([Secret.from_env("A")], environ, names_only=True).secret_values) == {"A": ""}
 
 
