@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from chalkcompute.build.plan import Plan
-from chalkcompute.errors import SpecError
+from chalkcompute.errors import ImageBuildError, SpecError
 from chalkcompute.image import (
     AptInstall,
     CopyFiles,
@@ -26,15 +26,17 @@ from chalkcompute.image import (
 )
 from chalkcompute.image.dockerfile import apt_line, copy_line, env_line, run_line
 from chalkcompute.sources import SourceSet
+from chalkcompute.spec.checks import without_credentials
 
 __all__ = ["base_names", "context_hash", "dockerfile_of", "pip_secrets", "write_context"]
 
 _PIP_SECRET, _CA_SECRET = "chalk-pip", "chalk-ca"
 _CA_PATH = "/run/chalk-ca.pem"
-_PIP = (
-    f"RUN --mount=type=secret,id={_PIP_SECRET},target=/etc/pip.conf "
-    f"--mount=type=secret,id={_CA_SECRET},target={_CA_PATH} pip install --no-cache-dir"
+_PIP_MOUNTS = (
+    f"--mount=type=secret,id={_PIP_SECRET},target=/etc/pip.conf "
+    f"--mount=type=secret,id={_CA_SECRET},target={_CA_PATH} "
 )
+_MOUNTABLE = re.compile(r"[A-Za-z0-9_./-]+")
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(?P<name>\S+)(?:\s+AS\s+(?P<stage>\S+))?", re.IGNORECASE | re.M)
 _USES_CONTEXT = re.compile(r"^\s*(?:ONBUILD\s+)?(?:COPY|ADD)\b|--mount", re.IGNORECASE | re.MULTILINE)
 
@@ -98,8 +100,8 @@ def _content(path: Path) -> bytes:
     return (b"x" if facts.st_mode & 0o100 else b"-") + inside
 
 
-def write_context(plan: Plan, base: str, folder: Path) -> tuple[Path, Path]:
-    """The Dockerfile of a plan's steps, and the folder that is its context.
+def write_context(plan: Plan, base: str, folder: Path) -> tuple[Path, Path, dict[str, Path]]:
+    """The Dockerfile of a plan's steps, the folder that is its context, and its secrets by their ids.
 
     Args:
         plan: Its steps, none of them a Dockerfile of its own.
@@ -110,6 +112,7 @@ def write_context(plan: Plan, base: str, folder: Path) -> tuple[Path, Path]:
     context.mkdir()
     by_destination = {files.destination: files for files in plan.copied}
     lines = [f"FROM {base}", *_settings(plan.image)]
+    secrets: dict[str, Path] = {}
     for number, step in enumerate(plan.steps):
         match step:
             case AptInstall(packages):
@@ -117,16 +120,19 @@ def write_context(plan: Plan, base: str, folder: Path) -> tuple[Path, Path]:
             case RunCommands(commands):
                 lines += [run_line(command) for command in commands]
             case PipInstall(packages):
-                lines.append(f"{_PIP} {shlex.join(packages)}")
+                hidden = [each for each in packages if without_credentials(each) != each]
+                shown = [each for each in packages if each not in hidden]
+                listed = {"packages.txt": "\n".join(hidden).encode()} if hidden else {}
+                lines.append(_pip(shlex.join(shown), listed, number, folder, secrets))
             case PipRequirements(path):
-                lines += _requirements(path, plan, context / f"{number}")
+                lines.append(_pip("", _requirements(path, plan), number, folder, secrets))
             case CopyFiles(item):
                 lines += _files(by_destination[item.destination], context / f"{number}")
             case FromDockerfile():
                 raise AssertionError("a Dockerfile is built by itself")
     dockerfile = folder / "Dockerfile"
     dockerfile.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return dockerfile, context
+    return dockerfile, context, secrets
 
 
 def _settings(image: Image) -> list[str]:
@@ -135,18 +141,41 @@ def _settings(image: Image) -> list[str]:
     return [*lines, f"WORKDIR {image.working_dir}"] if image.working_dir is not None else lines
 
 
-def _requirements(path: Path, plan: Plan, folder: Path) -> list[str]:
-    """The file and those that it names, side by side as they are here."""
-    files = [file for file in plan.requirement_files if file.is_relative_to(path.parent)]
-    for file in files:
-        goal = folder / file.relative_to(path.parent)
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        goal.write_bytes(plan.requirement_files[file])
-    inside = f"/tmp/chalk-{folder.name}"
-    return [
-        copy_line(f"{folder.name}/", f"{inside}/"),
-        f"{_PIP} -r {shlex.quote(f'{inside}/{path.name}')}",
-    ]
+def _requirements(path: Path, plan: Plan) -> dict[str, bytes]:
+    """The file and those that it names, side by side as they are here; the file itself comes first."""
+    files = [path, *(f for f in plan.requirement_files if f != path and f.is_relative_to(path.parent))]
+    return {file.relative_to(path.parent).as_posix(): plan.requirement_files[file] for file in files}
+
+
+def _pip(
+    packages: str, listed: Mapping[str, bytes], number: int, folder: Path, secrets: dict[str, Path]
+) -> str:
+    """`RUN pip install` of packages and of the first of the requirements files `listed`.
+
+    They are secrets of the step: their URLs may have passwords, which would stay in the image for ever.
+    """
+    # With their hash in it, or an engine would take what it kept of other files for the result.
+    whole = hashlib.sha256(repr(sorted(listed.items())).encode()).hexdigest()[:12]
+    inside = f"/run/chalk-{number}-{whole}"
+    mounts, line = _PIP_MOUNTS, "pip install --no-cache-dir"
+    for position, (name, content) in enumerate(listed.items()):
+        id_, target = f"chalk-{number}-{position}-{whole}", f"{inside}/{name}"
+        if not _MOUNTABLE.fullmatch(name):
+            raise ImageBuildError(
+                f"the requirements file `{name}` cannot be given to a container engine",
+                hint="rename it: letters, digits, `.`, `_` and `-`",
+            )
+        secrets[id_] = _private(folder / id_, content)
+        mounts += f"--mount=type=secret,id={id_},target={target},mode=0444 "
+        if position == 0:
+            line += f" -r {target}"
+    return f"RUN {mounts}{line}" + (f" {packages}" if packages else "")
+
+
+def _private(path: Path, content: bytes) -> Path:
+    path.touch(0o600)
+    path.write_bytes(content)
+    return path
 
 
 def _files(files: SourceSet, folder: Path) -> list[str]:
@@ -177,7 +206,4 @@ def pip_secrets(environ: Mapping[str, str], folder: Path) -> dict[str, Path]:
     parser["global"] = {name: value for name, value in settings.items() if value}
     text = io.StringIO()
     parser.write(text)
-    path = folder / "pip.conf"
-    path.touch(0o600)
-    path.write_text(text.getvalue())
-    return {_PIP_SECRET: path, **secrets}
+    return {_PIP_SECRET: _private(folder / "pip.conf", text.getvalue().encode()), **secrets}

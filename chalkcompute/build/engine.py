@@ -172,13 +172,13 @@ def _job(
             secrets={},
             insecure_base=_pulls_from_here_only(dockerfile_of(first)),
         )
-    dockerfile, context = write_context(plan, f"{repository}@{image.digest}", scratch)
+    dockerfile, context, secrets = write_context(plan, f"{repository}@{image.digest}", scratch)
     return Job(
         context,
         dockerfile,
         platform,
         name,
         is_docker=image.media_type == DOCKER_MANIFEST,
-        secrets=pip_secrets(environ, scratch),
+        secrets={**pip_secrets(environ, scratch), **secrets},
         insecure_base=is_local(repository),
     )

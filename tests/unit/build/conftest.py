@@ -236,10 +236,14 @@ class Pulled:
 
     def read(self, number: int, name: str) -> str:
         """A file of a layer."""
+        return self.bytes(number, name).decode()
+
+    def bytes(self, number: int, name: str) -> bytes:
+        """The same, as it is."""
         with tarfile.open(fileobj=io.BytesIO(self.layers[number])) as tar:
             stream = tar.extractfile(name)
             assert stream is not None
-            return stream.read().decode()
+            return stream.read()
 
 
 def pull(host: str, repository: str, reference: str) -> Pulled:

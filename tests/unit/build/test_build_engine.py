@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -43,22 +44,25 @@ def test_the_context_of_all_steps(tmp_path: Path) -> None:
     assert late.copied == ()
     folder = tmp_path / "scratch"
     folder.mkdir()
-    dockerfile, context = write_context(early, "host/app@sha256:00", folder)
-    pip = (
-        "RUN --mount=type=secret,id=chalk-pip,target=/etc/pip.conf "
-        "--mount=type=secret,id=chalk-ca,target=/run/chalk-ca.pem pip install --no-cache-dir"
+    dockerfile, context, secrets = write_context(early, "host/app@sha256:00", folder)
+    mounts = (
+        "--mount=type=secret,id=chalk-pip,target=/etc/pip.conf "
+        "--mount=type=secret,id=chalk-ca,target=/run/chalk-ca.pem "
     )
+    (given,) = secrets
+    inside = f"/run/{given.replace('-1-0-', '-1-')}/requirements.txt"
     assert dockerfile.read_text().splitlines() == [
         "FROM host/app@sha256:00",
         'ENV A="1 \\$B"',
         "COPY 0/ /src/",
-        "COPY 1/ /tmp/chalk-1/",
-        f"{pip} -r /tmp/chalk-1/requirements.txt",
-        f"{pip} 'numpy>=2'",
+        f"RUN {mounts}--mount=type=secret,id={given},target={inside},mode=0444 "
+        f"pip install --no-cache-dir -r {inside}",
+        f"RUN {mounts}pip install --no-cache-dir 'numpy>=2'",
         "RUN /src/run",
     ]
     assert (context / "0/run").stat().st_mode & 0o777 == 0o755
-    assert (context / "1/requirements.txt").read_text() == "flask\n"
+    assert secrets[given].read_text() == "flask\n"
+    assert stat.S_IMODE(secrets[given].stat().st_mode) == 0o600
 
 
 def test_what_a_dockerfile_depends_on(tmp_path: Path) -> None:
@@ -259,3 +263,32 @@ def test_a_dockerfile_with_its_context(
 )
 def test_a_registry_of_this_machine_is_asked_without_tls(dockerfile: str, relaxed: bool) -> None:
     assert _pulls_from_here_only(dockerfile) is relaxed
+
+
+PIP = b"""#!/bin/sh
+while [ "$1" != -r ]; do shift; done
+cat "$2" > /seen
+echo "$3" >> /seen
+"""
+
+
+def test_no_password_of_an_index_stays_in_the_image(
+    build: Build, registry_host: str, tmp_path: Path, real_engine: dict[str, str], shell: dict[str, bytes]
+) -> None:
+    base = push_base(registry_host, "engine-secret/base", files={**shell, "bin/pip": PIP})
+    file = tmp_path / "requirements.txt"
+    file.touch()
+    first = Image.base(base).pip_install(["flask", "x @ https://me:canary@i.example/x.whl"]).run_commands(":")
+    second = Image.base(base).pip_install_from_requirements(file).run_commands(":")
+    for image, content in ((first, ""), (second, "one\n"), (second, "two # https://me:canary@i.example\n")):
+        file.write_text(content)
+        built = build(image, "engine-secret/app", environ=real_engine)
+        made = pull(registry_host, "engine-secret/app", built.digest)
+        (seen,) = (made.read(n, "seen") for n in range(len(made.layers)) if "seen" in made.members(n))
+        # The step has seen it, of this run and not of one that the engine remembers.
+        assert seen == (f"{content}\n" if content else "x @ https://me:canary@i.example/x.whlflask\n")
+        for number in range(len(made.layers)):
+            for name, member in made.members(number).items():
+                hidden = name == "seen" or not member.isreg() or b"canary" not in made.bytes(number, name)
+                assert hidden, name
+        assert "canary" not in json.dumps([made.config, made.manifest])
