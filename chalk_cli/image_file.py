@@ -60,7 +60,7 @@ def _is_path(text: str) -> bool:
 
 
 def _run(path: Path) -> ModuleType:
-    from chalkcompute.errors import ChalkError
+    from chalkcompute.errors import ChalkError, SpecError
 
     spec = importlib.util.spec_from_file_location(_MODULE, path)
     if spec is None or spec.loader is None:
@@ -72,8 +72,12 @@ def _run(path: Path) -> ModuleType:
         # What it prints is no result of ours: `-o name` must stay a name.
         with contextlib.redirect_stdout(sys.stderr):
             spec.loader.exec_module(module)
+    except SpecError as error:
+        raise SpecError(
+            f"`{path}` {_line(error, path)}{error.message}", field=error.field, hint=error.hint
+        ) from error
     except ChalkError:
-        raise  # a description that cannot be says so itself
+        raise  # what it does with a cluster says so itself
     except (Exception, SystemExit) as error:
         # Who ends the program in there would have deployed nothing and seen no error.
         raise click.UsageError(f"`--image`: `{path}` cannot be run: {_what(error, path)}") from error
@@ -86,11 +90,14 @@ def _what(error: Exception | SystemExit, path: Path) -> str:
     """The exception and the last line of the file that led to it."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {error.msg}"
+    return f"{_line(error, path)}{type(error).__name__}: {error}"
+
+
+def _line(error: BaseException, path: Path) -> str:
     lines = [
         frame.lineno for frame in traceback.extract_tb(error.__traceback__) if _same(frame.filename, path)
     ]
-    where = f"line {lines[-1]}: " if lines else ""
-    return f"{where}{type(error).__name__}: {error}"
+    return f"line {lines[-1]}: " if lines else ""
 
 
 def _same(filename: str, path: Path) -> bool:

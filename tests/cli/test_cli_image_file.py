@@ -70,7 +70,7 @@ def test_references_stay_references(invoke: Invoke, client: MemoryClient, refere
         ("svc/service.py", ["which `Image` of `svc/service.py`? Write `--image=svc/service.py:NAME`"]),
         ("svc/broken.py:image", ["cannot be run: line 2: ZeroDivisionError"]),
         ("svc/syntax.py:image", ["cannot be run: line 1"]),
-        ("svc/bad.py:image", ["pip_install"]),
+        ("svc/bad.py:image", ["Error: --image: `svc/bad.py` line 2: `pip_install` takes a list of texts"]),
         ("svc/exit.py:image", ["cannot be run: line 2: SystemExit: 0"]),
     ],
 )
