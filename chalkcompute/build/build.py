@@ -162,7 +162,8 @@ class _Build:
                 left, start = self._run(plan, len(plan.steps), base, inputs, engine)
             except ImageBuildError as failed:
                 raise ImageBuildError(
-                    f"{error.message}; `{engine.name}` could not build it either", hint=failed.hint
+                    f"{error.message}; `{engine.name}` could not build it either: {failed.message}",
+                    hint=failed.hint,
                 ) from None
             return self._finish(left, start)
 

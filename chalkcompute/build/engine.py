@@ -14,7 +14,15 @@ from chalkcompute.build.plan import Plan
 from chalkcompute.build.progress import Say
 from chalkcompute.build.transfer import push_base_image, transfer_base
 from chalkcompute.errors import ImageBuildError, ImageNotFoundError, RegistryError
-from chalkcompute.image import AptInstall, FromDockerfile, RunCommands, Step
+from chalkcompute.image import (
+    AptInstall,
+    CopyFiles,
+    FromDockerfile,
+    PipInstall,
+    PipRequirements,
+    RunCommands,
+    Step,
+)
 from chalkcompute.registry import (
     DOCKER_MANIFEST,
     CredentialSource,
@@ -23,6 +31,7 @@ from chalkcompute.registry import (
     choose_platform,
     parse_reference,
 )
+from chalkcompute.spec.checks import without_credentials
 
 __all__ = ["dockerfile_digests", "run_steps", "what_runs"]
 
@@ -41,6 +50,10 @@ def what_runs(step: Step) -> str:
             return f"`run_commands({', '.join(map(repr, commands))})`"
         case FromDockerfile(path):
             return f'`from_dockerfile("{path}")`'
+        case PipInstall(packages):
+            return without_credentials(f"`pip_install({list(packages)})`")
+        case PipRequirements(path):
+            return f'`pip_install_from_requirements("{path}")`'
     return f"`{type(step).__name__}`"
 
 
@@ -130,8 +143,9 @@ def run_steps(
 def _check_can_run(image: BaseImage, name: str, plan: Plan) -> None:
     """The host base of a local cluster has nothing in it that could run."""
     if _HOST_BASE in ((image.config.get("config") or {}).get("Labels") or {}):
+        step = [step for step in plan.steps if not isinstance(step, CopyFiles)][-1]
         raise ImageBuildError(
-            f"{what_runs(plan.steps[-1])} cannot run: `{name}` could not be pulled, and this machine's "
+            f"{what_runs(step)} cannot run: `{name}` could not be pulled, and this machine's "
             "Python stands in for it, in which nothing else can run",
             hint="see to it that the image can be pulled, or take a base that can",
         )

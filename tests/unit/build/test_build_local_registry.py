@@ -9,7 +9,7 @@ import pytest
 
 from chalkcompute.errors import ImageBuildError
 from chalkcompute.image import Image
-from tests.unit.build.conftest import Build, pull, push_base
+from tests.unit.build.conftest import Build, make_wheel, pull, push_base
 from tests.unit.local_images.conftest import Cluster
 
 
@@ -44,4 +44,20 @@ def test_the_host_base_says_so(cluster: Cluster, build: Build, tmp_path: Path) -
     with pytest.raises(ImageBuildError, match=r"`run_commands\('true'\)` cannot run: .* stands in for it"):
         build(
             Image.debian_slim("3.12").run_commands("true"), "default/app", host=cluster.host, environ=engine
+        )
+
+
+def test_the_host_base_compiles_nothing(
+    cluster: Cluster, build: Build, tmp_path: Path, wheels: Path, environ: dict[str, str]
+) -> None:
+    make_wheel(wheels, "mine", tag="cp312-cp312-macosx_11_0_arm64")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "buildah").write_text("#!/bin/sh\n")
+    (tools / "buildah").chmod(0o755)
+    changed = environ | {"PATH": f"{tools}:/usr/bin:/bin"}
+    said = r"could not build it either: `pip_install\(\['mine'\]\)` cannot run: .* stands in for it"
+    with pytest.raises(ImageBuildError, match=said):
+        build(
+            Image.debian_slim("3.12").pip_install(["mine"]), "default/app", host=cluster.host, environ=changed
         )
