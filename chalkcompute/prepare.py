@@ -7,7 +7,7 @@ the files in ConfigMaps beside it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ class PreparedImage:
     Attributes:
         spec: The spec, with the reference of the image and, where none was built, its configuration.
         content: What goes with the spec, local files now among it.
-        warnings: What the user should know of the build.
+        warnings: What the user should know of the files and the build.
     """
 
     spec: ScalingGroupSpec
@@ -68,9 +68,10 @@ def prepare_image(
     """
     mounted, copied = _divided(image)
     content = replace(content, files=(*content.files, *(_content(item) for item in mounted)))
+    exposed = _exposed([*mounted, *copied])
     if not image.needs_build and not copied:
         secret = {*content.secret_values, *(ref.env for ref in spec.secrets)}
-        return PreparedImage(_configured(spec, image, secret), content)
+        return PreparedImage(_configured(spec, image, secret), content, exposed)
     reporter = Reporter(on_progress, session.world())
     cluster, scope = session.cluster(), session.scope()
     registry = find_registry(cluster, scope)
@@ -86,7 +87,7 @@ def prepare_image(
         push=push,
         on_progress=partial(reporter.say, "building"),
     )
-    warnings = (*([assumed] if assumed is not None else []), *built.warnings)
+    warnings = (*exposed, *([assumed] if assumed is not None else []), *built.warnings)
     return PreparedImage(replace(spec, image=built.reference), content, warnings)
 
 
@@ -104,6 +105,18 @@ def _divided(image: Image) -> tuple[list[SourceSet], list[SourceSet]]:
         mounted.remove(largest)
         copied.append(largest)
     return mounted, copied
+
+
+def _exposed(sets: Sequence[SourceSet]) -> tuple[str, ...]:
+    """A warning for each `.env` that comes along with its directory, which nobody may have meant."""
+    return tuple(
+        f"`{file.source}` goes along to `{file.path}`, where it is no secret: whoever may read ConfigMaps or "
+        "pull the image can read it; leave it out with `.gitignore`, `.chalkignore` or `exclude=`"
+        for item in sets
+        if item.is_directory
+        for file in item.files
+        if file.source.name == ".env"
+    )
 
 
 def _size(item: SourceSet) -> int:
