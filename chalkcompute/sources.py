@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["SourceFile", "SourceSet", "collect"]
 
 _IGNORE_FILES = (".gitignore", ".chalkignore")
-_NEVER = frozenset({".git", ".chalkignore"})
+# `__pycache__` comes and goes as the code runs here: with it, equal code would be another image.
+_NEVER = frozenset({".git", ".chalkignore", "__pycache__"})
 _CHUNK = 1 << 20
 
 

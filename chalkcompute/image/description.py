@@ -228,9 +228,9 @@ class Image:
     ) -> Image:
         """A directory of this machine, without what `.gitignore` and `.chalkignore` files in it leave out.
 
-        Both have the grammar of git, in every folder; `.chalkignore` comes after `.gitignore`. `.git` and
-        `.chalkignore` themselves always stay out. A link is followed to what it names inside the directory;
-        one that leads out of it is an error.
+        Both have the grammar of git, in every folder; `.chalkignore` comes after `.gitignore`. `.git`,
+        `.chalkignore` itself and `__pycache__` always stay out. A link is followed to what it names inside
+        the directory; one that leads out of it is an error.
 
         Args:
             src: The directory; a relative path is of the working folder now.
@@ -266,7 +266,7 @@ class Image:
         for name in checks.check_texts(modules, "add_local_python_source", example="mypackage"):
             path = checks.local_module(name)
             if path.is_dir():
-                image = image._file(LocalDirectory(path, f"{_SOURCES}/{name}", ("__pycache__/",)))
+                image = image._file(LocalDirectory(path, f"{_SOURCES}/{name}"))
             else:
                 image = image._file(LocalFile(path, f"{_SOURCES}/{path.name}"))
         variables = {"PYTHONPATH": _SOURCES} | dict(self.variables)

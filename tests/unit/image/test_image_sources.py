@@ -107,6 +107,13 @@ def test_exclude_has_the_last_word(tmp_path: Path) -> None:
     assert _names(tmp_path, ("/d/c.txt", "a.txt", "!b.txt", ".gitignore")) == ["b.txt"]
 
 
+def test_what_python_leaves_behind_changes_nothing(tmp_path: Path) -> None:
+    _write(tmp_path, {"pkg/a.py": "a"})
+    before = _collected(tmp_path)
+    _write(tmp_path, {"pkg/__pycache__/a.cpython-312.pyc": "compiled", "__pycache__/b.pyc": ""})
+    assert _collected(tmp_path) == before
+
+
 def test_a_file_is_what_it_is_and_can_be_executed(tmp_path: Path) -> None:
     _write(tmp_path, {"run": "hello", "plain": ""})
     (tmp_path / "run").chmod(0o750)

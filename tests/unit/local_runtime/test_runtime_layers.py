@@ -245,6 +245,8 @@ def test_nothing_leaves_the_folder(tmp_path: Path, members: list[Member]) -> Non
         (archive(("a", b"1" * 9000))[:5000], "the archive is broken"),
         (archive(("a", b"other")), "wrong diff id calculated on extraction"),
     ],
+    # Never by the bytes: those of gzip have the time in them, and workers must collect the same tests.
+    ids=["empty", "text", "cut gzip", "no tar", "gzip magic", "zstd magic", "cut zstd", "cut tar", "another"],
 )
 def test_broken_layers(tmp_path: Path, blob: bytes, message: str) -> None:
     layer = as_layer(tmp_path, archive(("a", b"1")), blob=blob)
