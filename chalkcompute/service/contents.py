@@ -134,7 +134,8 @@ def find(
 def prune(cluster: Cluster, record: Record) -> list[str]:
     """Delete what neither the record nor a revision that is kept names, nor a pod that is alive.
 
-    Until the first revision leaves the history, that is nothing.
+    Until the first revision leaves the history, that is nothing. A deploy does it at its end, under its lease;
+    pods of the rollout before are gone by then, those of its own are not.
 
     Returns:
         `Kind/name` of what was deleted.
@@ -157,7 +158,8 @@ def prune(cluster: Cluster, record: Record) -> list[str]:
         pods = cluster.list("Pod", record.namespace, labels=labels.objects_of(record.id))
     except ForbiddenError:
         return []
-    held = " ".join(str(pod.get("spec")) for pod in pods)
+    # A pod on its way out has all that it mounts, and starts no container any more.
+    held = " ".join(str(pod.get("spec")) for pod in pods if not pod["metadata"].get("deletionTimestamp"))
     gone = [obj for obj in left if f"'{obj['metadata']['name']}'" not in held]
     for obj in gone:
         meta = obj["metadata"]

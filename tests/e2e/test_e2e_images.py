@@ -240,11 +240,14 @@ def test_files_that_no_revision_needs_go(
     client.wait_scaling_group("words", timeout=120)
     assert json.loads(answer("words", "/read/srv/word.txt")[1]) == "word 21"
     assert chalk.sg("get", "words", "-o", "json").json()["revision"] == 21
+    file.write_text("word 22")  # with it goes what only pods of the first revisions still held
+    client.create_scaling_group(spec, image=image)
+    client.wait_scaling_group("words", timeout=120)
     held = [
         base64.b64decode(obj["binaryData"]["f0"]).decode()
         for name, obj in objects(kubernetes, namespace).items()
         if "/words-files-" in name
     ]
-    assert sorted(held) == sorted(f"word {number}" for number in range(2, 22))
+    assert sorted(held) == sorted(f"word {number}" for number in range(3, 23))
     chalk.sg("delete", "words")
     assert set(objects(kubernetes, namespace)) == history(kubernetes, namespace)

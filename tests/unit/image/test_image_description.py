@@ -113,7 +113,7 @@ def test_local_modules(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(here))
     image = Image.base("a").add_local_python_source("pkg", "app")
     assert image.files == (
-        LocalDirectory(here / "pkg", "/app/pkg", ("__pycache__/",)),
+        LocalDirectory(here / "pkg", "/app/pkg"),
         LocalFile(here / "app.py", "/app/app.py"),
     )
     assert image.environment == {"PYTHONPATH": "/app"}

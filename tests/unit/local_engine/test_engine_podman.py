@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,12 +59,12 @@ def a_python() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """Podman's service with a storage of its own."""
+def engine() -> Iterator[Engine]:
+    """Podman's service with a storage of its own, whose path may have 50 characters at most."""
     podman = shutil.which("podman")
     if podman is None:
         pytest.skip("podman is not installed")
-    folder = tmp_path_factory.mktemp("podman")
+    folder = Path(tempfile.mkdtemp(prefix="chalk-"))
     configuration = folder / "containers.conf"
     runtime = f'runtime = "{runc}"\n' if (runc := shutil.which("runc")) else ""
     configuration.write_text(CONFIGURATION + runtime)
