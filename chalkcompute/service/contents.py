@@ -134,7 +134,7 @@ def find(
 def prune(cluster: Cluster, record: Record) -> list[str]:
     """Delete what neither the record nor a revision that is kept names, nor a pod that is alive.
 
-    Until the first revision leaves the history, that is nothing. A deploy does it at its end, under its lease;
+    Until the first revision leaves the history, that is nothing. A deploy does it last, under its lease:
     pods of the rollout before are gone by then, those of its own are not.
 
     Returns:
