@@ -74,6 +74,12 @@ class Volume:
                 field="volumes",
                 hint=f'write `Volume({self.name!r}, create=True, size="10Gi")`',
             )
+        if not self.create and (self.size is not None or self.storage_class is not None):
+            raise SpecError(
+                f"`size` and `storage_class` of volume `{self.name}` are for one that is to be made",
+                field="volumes",
+                hint="add `create=True`, or leave them out to use the volume as it is",
+            )
         object.__setattr__(self, "access_modes", self._modes())
         if self.storage_class is not None:
             check_object_name("volumes", self.storage_class, what="the name of a storage class")

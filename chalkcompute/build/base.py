@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chalkcompute.errors import RegistryError
@@ -86,6 +86,8 @@ def find_base(
 ) -> Base:
     """Find the base, by way of the target if that passes through to the base's own registry.
 
+    When that registry is out of reach, a copy under the same name in the target is as good, with a warning.
+
     Args:
         reference: What it is.
         own: Its own registry, None when that is the target.
@@ -112,15 +114,28 @@ def _locate(
 ) -> tuple[Place, FetchedManifest]:
     if own is None:
         return Place(target, reference.path, None, True), target.manifest(reference.path, reference.reference)
+    found = None
     try:
         found = target.manifest(reference.path, reference.reference, namespace=reference.domain)
     except RegistryError as error:
         if error.status is None:  # nobody is there: no use to go on
             raise
-    else:
-        if found.proxied_for == reference.domain:
-            return Place(target, reference.path, reference.domain, True), found
-    return Place(own, reference.path, None, False), own.manifest(reference.path, reference.reference)
+    if found is not None and found.proxied_for == reference.domain:
+        return Place(target, reference.path, reference.domain, True), found
+    try:
+        return Place(own, reference.path, None, False), own.manifest(reference.path, reference.reference)
+    except RegistryError as error:
+        if error.status is not None or error.code:
+            raise
+        if found is None:
+            error.hint = (
+                f"{error.hint or 'see to the connection'}; or push a copy of `{reference.path}` to "
+                f"`{target.host}` under the same name: it is used when `{reference.domain}` is out of reach"
+            )
+            raise
+        # As with a mirror: the same repository of the registry that the image goes to.
+        warning = f"{error.message}: its copy in `{target.host}` is used for `{reference}`"
+        return Place(target, reference.path, None, True), replace(found, warnings=(*found.warnings, warning))
 
 
 def read_image(place: Place, manifest: FetchedManifest, platform: str, name: str) -> BaseImage:

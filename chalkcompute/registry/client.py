@@ -71,6 +71,11 @@ class Registry:
     def __repr__(self) -> str:
         return f"Registry({self._host!r})"
 
+    @property
+    def host(self) -> str:
+        """The registry as references name it: `docker.io`, `localhost:5000`."""
+        return self._host
+
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()

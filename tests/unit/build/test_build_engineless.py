@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import random
 import shutil
+import socket
 import tarfile
 from pathlib import Path
 
@@ -183,6 +184,23 @@ def test_packages_that_cannot_be(build: Build, registry_host: str, wheels: Path)
     assert "container engine" in str(caught.value.hint)
     with Registry(registry_host) as registry, pytest.raises(RegistryError):
         registry.resolve("eight/app", "latest")
+
+
+def test_a_copy_of_the_base_is_used_when_its_registry_is_out_of_reach(
+    build: Build, registry_host: str, tmp_path: Path
+) -> None:
+    with socket.socket() as nobody:  # bound and not listening: refused
+        nobody.bind(("127.0.0.1", 0))
+        away = f"127.0.0.1:{nobody.getsockname()[1]}"
+        (tmp_path / "a").write_text("a")
+        image = Image.base(f"{away}/mirrored:1").add_local_file(tmp_path / "a", "/srv/a", strategy="copy")
+        with pytest.raises(RegistryError) as raised:
+            build(image, "mirror/app")
+        assert f"push a copy of `mirrored` to `{registry_host}`" in str(raised.value.hint)
+        push_base(registry_host, "mirrored", tag="1")
+        built = build(image, "mirror/app")
+    (warning,) = built.warnings
+    assert f"its copy in `{registry_host}` is used for `{away}/mirrored:1`" in warning
 
 
 def test_a_base_that_cannot_be(build: Build, registry_host: str, other_host: str) -> None:

@@ -157,11 +157,13 @@ def test_what_cannot_be(volumes: Any, said: str) -> None:
     "changes",
     [
         {"create": True},
-        {"size": "10"},
-        {"size": 5},
+        {"create": True, "size": "10"},
+        {"create": True, "size": 5},
+        {"size": "1Gi"},
+        {"storage_class": "fast"},
         {"access_modes": ("RWX",)},
         {"access_modes": ()},
-        {"storage_class": "A"},
+        {"create": True, "size": "1Gi", "storage_class": "A"},
     ],
 )
 def test_a_volume_that_cannot_be(changes: dict[str, Any]) -> None:
