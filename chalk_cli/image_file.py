@@ -66,7 +66,8 @@ def _run(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise click.UsageError(f"`--image`: `{path}` cannot be loaded as Python")
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))
+    real = path.resolve()  # while the working folder is ours: the file may go to another
+    sys.path.insert(0, str(real.parent))
     sys.modules[_MODULE] = module  # dataclasses and pickles of the file look for it
     try:
         # What it prints is no result of ours: `-o name` must stay a name.
@@ -74,15 +75,16 @@ def _run(path: Path) -> ModuleType:
             spec.loader.exec_module(module)
     except SpecError as error:
         raise SpecError(
-            f"`{path}` {_line(error, path)}{error.message}", field=error.field, hint=error.hint
+            f"`{path}` {_line(error, real)}{error.message}", field=error.field, hint=error.hint
         ) from error
     except ChalkError:
         raise  # what it does with a cluster says so itself
     except (Exception, SystemExit) as error:
         # Who ends the program in there would have deployed nothing and seen no error.
-        raise click.UsageError(f"`--image`: `{path}` cannot be run: {_what(error, path)}") from error
+        raise click.UsageError(f"`--image`: `{path}` cannot be run: {_what(error, real)}") from error
     finally:
-        sys.path.remove(str(path.resolve().parent))
+        with contextlib.suppress(ValueError):  # the file may have taken it out itself
+            sys.path.remove(str(real.parent))
     return module
 
 
@@ -101,7 +103,7 @@ def _line(error: BaseException, path: Path) -> str:
 
 
 def _same(filename: str, path: Path) -> bool:
-    return Path(filename).resolve() == path.resolve()
+    return Path(filename).resolve() == path
 
 
 def _offered(module: Any) -> str:

@@ -246,7 +246,7 @@ def _dotenv(path: Path) -> dict[str, str]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise click.UsageError(f"`--env-from-file`: cannot read `{path}`: {error}") from error
-    line = bad_dotenv_line(text, valueless=True)
+    line = bad_dotenv_line(text, strict=True)
     if line is not None:
         # The text may be a secret, so only its place is named.
         raise click.UsageError(f"`--env-from-file`: `{path}` line {line} is not `KEY=VALUE`")

@@ -247,13 +247,16 @@ def _dotenv(path: Path) -> list[tuple[str, str]]:
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SpecError(f"cannot read the secrets of `{path}`: {reason}", field="secrets") from None
-    line = bad_dotenv_line(text, valueless=True)
+    line = bad_dotenv_line(text, strict=True)
     if line is not None:
         # The text is a secret, so only its place is named.
-        raise SpecError(f"`{path}` line {line} is not `NAME=value`", field="secrets")
+        raise SpecError(
+            f"`{path}` line {line} is not `NAME=value`",
+            field="secrets",
+            hint="a name has letters, digits and `_`; a value of several lines stands in quotes",
+        )
     found = dotenv_values(stream=io.StringIO(text), interpolate=False)
     for name, value in found.items():
-        validate_variable(name, field="secrets")
         if not value:
             raise SpecError(
                 f"`{name}` has no value in `{path}`", field="secrets", hint="give it one, or leave it out"

@@ -118,7 +118,7 @@ class _Tree:
         for entry in entries:
             path, below = Path(entry.path), posixpath.join(name, entry.name)
             # git takes a link for a file, whatever it leads to; here `node_modules/` means a link as well.
-            kinds = {entry.is_dir(follow_symlinks=False), entry.is_dir()}
+            kinds = {entry.is_dir(follow_symlinks=False), _is_folder(path)}
             if any(self._is_out(below, is_folder, rules) for is_folder in kinds):
                 continue
             source = self._followed(path, below) if entry.is_symlink() else path
@@ -239,6 +239,14 @@ def _ignore_lines(folder: Path) -> list[str]:
             raise _unreadable(path, error) from None
         lines += [line.removesuffix("\r") for line in text.split("\n")]
     return lines
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is one, links followed; a link in a ring, or to what may not be seen, is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _check_name(path: str) -> None:

@@ -43,9 +43,10 @@ class Volume:
         client: Client through which its files are put and read; a `ChalkClient()` of its own when None.
 
     Files are put and read through the volume's own folder in the local cluster, and elsewhere through a Pod
-    that mounts it (`CHALK_VOLUME_IMAGE`) and goes at the end; that needs the permissions `create` and
-    `delete` on `pods`, `get` and `create` on `pods/exec`. Paths are relative to the
-    volume's top, with `/` between names.
+    that mounts it (`CHALK_VOLUME_IMAGE`) and goes at the end; that needs the permissions `get` on
+    `persistentvolumeclaims`, `get`, `list`, `create` and `delete` on `pods`, `get` and `create` on
+    `pods/exec`; `list` on `events` lets it say what such a Pod waits for. Paths are relative to the volume's
+    top, with `/` between names.
 
     Raises:
         SpecError: A value that cannot be, or `create` without `size`.

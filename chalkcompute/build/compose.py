@@ -131,5 +131,8 @@ def _merged(base: Sequence[str], variables: dict[str, str]) -> list[str]:
     merged = []
     for item in base:
         name = item.partition("=")[0]
-        merged.append(f"{name}={left.pop(name)}" if name in left else item)
+        if name in left:
+            merged.append(f"{name}={left.pop(name)}")
+        elif name not in variables:  # of a name that the base has twice the last would win
+            merged.append(item)
     return merged + [f"{name}={left[name]}" for name in sorted(left)]

@@ -74,7 +74,9 @@ def _packages(
     if not plan.packages and not plan.requirements:
         return []
     python = find_python(image, base.name, lambda layer: fetched_layer(base, layer, cache, say))
-    key = key_of([plan.python_packages, image.digest, image.platform, python.site, python.version])
+    key = key_of(
+        [plan.python_packages, image.digest, image.platform, python.site, python.version, python.is_musl]
+    )
     path = cache / "layers" / f"{key}.tar.gz"
     with locked(path, say):
         layer = cached_layer(path)

@@ -6,6 +6,7 @@ import gzip
 import posixpath
 import re
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ Fetch = Callable[[Descriptor], AbstractContextManager[Path]]
 
 _VERSION = re.compile(r"(3\.\d+)(?:\.\d+\S*)?")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_OFFICIAL = ("/usr/local/bin", "/usr/local/sbin")
+# How a history says which libc it is, lowest layer first. Wolfi (made by `apko`) has `apk` too, and glibc.
+_LIBC = re.compile(r"(?P<musl>alpine-minirootfs|\bapk add\b)|debian\.sh|\bapt-get\b|\bapko\b")
 _INTERPRETER = re.compile(r"(?P<folder>.*)/python(?P<version>3\.\d+)")
 
 
@@ -48,11 +52,14 @@ class ImagePython:
 
 
 def find_python(base: BaseImage, name: str, fetch: Fetch) -> ImagePython:
-    """The Python of the base: of its `PYTHON_VERSION`, as official images have it, or of its files.
+    """The Python of the base: the first on its `PATH`.
+
+    Of official images, and others made from them, `PYTHON_VERSION` says it, unless another folder comes
+    first on the `PATH`: a virtual environment there has site-packages of its own.
 
     Args:
         base: The image.
-        name: Its reference, for messages and for whether it is an Alpine.
+        name: Its reference, for messages and, where its history does not say, for whether it is an Alpine.
         fetch: Downloads a layer; only asked when the configuration does not say.
 
     Raises:
@@ -61,18 +68,40 @@ def find_python(base: BaseImage, name: str, fetch: Fetch) -> ImagePython:
     environment = dict(
         item.split("=", 1) for item in (base.config.get("config") or {}).get("Env") or [] if "=" in item
     )
+    path = environment.get("PATH", _PATH)
     said = _VERSION.fullmatch(environment.get("PYTHON_VERSION", ""))
+    official = None
     if said:
         site = f"/usr/local/lib/python{said[1]}/site-packages"
-        return ImagePython(said[1], site, "/usr/local", is_musl="alpine" in name)
+        official = ImagePython(said[1], site, "/usr/local", is_musl=_is_musl(base, name))
+        if path.split(":")[0].rstrip("/") in _OFFICIAL:
+            return official
     files: set[str] = set()
     for layer in base.layers:
-        with fetch(layer) as path:
-            files.update(_names(path, layer))
-    return _among(files, environment.get("PATH", _PATH), name)
+        with fetch(layer) as file:
+            files.update(_names(file, layer))
+    found = _among(files, path)
+    if found is None or (official is not None and found.prefix == official.prefix):
+        found = official
+    if found is None:
+        raise ImageBuildError(
+            f"the base `{name}` has no Python 3, so no packages can be installed into it",
+            hint="take one that has: `Image.debian_slim()`, or `python:3.12`",
+        )
+    return found
 
 
-def _among(files: set[str], path: str, name: str) -> ImagePython:
+def _is_musl(base: BaseImage, name: str) -> bool:
+    """By the history, as an image made from an Alpine one need not say so in its name."""
+    history = base.config.get("history")
+    for entry in history if isinstance(history, list) else ():
+        said = _LIBC.search(str(entry.get("created_by", ""))) if isinstance(entry, dict) else None
+        if said:
+            return said["musl"] is not None
+    return "alpine" in name
+
+
+def _among(files: set[str], path: str) -> ImagePython | None:
     found: dict[str, list[str]] = {}
     for file in files:
         match = _INTERPRETER.fullmatch(file)
@@ -85,10 +114,7 @@ def _among(files: set[str], path: str, name: str) -> ImagePython:
         if versions:
             version = max(versions, key=lambda text: int(text.split(".")[1]))
             return _placed(version, folder, files)
-    raise ImageBuildError(
-        f"the base `{name}` has no Python 3, so no packages can be installed into it",
-        hint="take one that has: `Image.debian_slim()`, or `python:3.12`",
-    )
+    return None
 
 
 def _placed(version: str, folder: str, files: set[str]) -> ImagePython:
@@ -118,7 +144,7 @@ def _names(path: Path, layer: Descriptor) -> Iterator[str]:
             f"the layer `{layer.digest}` is compressed with zstd, which cannot be read here",
             hint="install `chalk-scaling-groups[local]`",
         ) from None
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise ImageBuildError(f"the layer `{layer.digest}` cannot be read: {error}") from None
 
 

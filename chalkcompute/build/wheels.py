@@ -10,7 +10,7 @@ import posixpath
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from chalkcompute.build.layers import Entry
@@ -22,6 +22,7 @@ __all__ = ["NoWheelError", "install_packages", "installed_entries"]
 
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 _DATA = ("etc", "include", "man", "share")  # a wheel's data files, which belong beside `lib`
+_LIB = "lib"  # libraries of C (`mkl`, `tbb`) are such data as well; with Python in it, it is a package
 _LEFT_OUT = frozenset({".lock", ".gitignore", "CACHEDIR.TAG"})  # uv's own
 # They would have uv install for this machine, or write what differs from machine to machine.
 _NOT_PASSED = frozenset(
@@ -109,6 +110,9 @@ def installed_entries(folder: Path, python: ImagePython) -> list[Entry]:
     """
     entries: dict[str, Entry] = {}
     records = []
+    data = {top for top in _DATA if not (folder / top / "__init__.py").exists()}
+    if not any((folder / _LIB).rglob("*.py")):
+        data.add(_LIB)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_dir() or name in _LEFT_OUT or "__pycache__" in path.parts or path.name == "uv_cache.json":
@@ -120,7 +124,7 @@ def installed_entries(folder: Path, python: ImagePython) -> list[Entry]:
         if name.startswith("bin/"):
             content = _portable(path.read_bytes())
         mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
-        entries[name] = Entry(_placed(name, folder, python), mode, content)
+        entries[name] = Entry(_placed(name, data, python), mode, content)
     for name, path in records:
         entries[name] = Entry(
             posixpath.join(python.site, name), 0o644, _record(path.read_text("utf-8"), entries, python)
@@ -128,10 +132,9 @@ def installed_entries(folder: Path, python: ImagePython) -> list[Entry]:
     return list(entries.values())
 
 
-def _placed(name: str, folder: Path, python: ImagePython) -> str:
-    top = name.split("/", maxsplit=1)[0]
-    is_data = top in _DATA and "/" in name and not (folder / top / "__init__.py").exists()
-    if is_data or name.startswith("bin/"):
+def _placed(name: str, data: Collection[str], python: ImagePython) -> str:
+    top, slash, _ = name.partition("/")
+    if slash and (top in data or top == "bin"):
         return posixpath.join(python.prefix, name)
     return posixpath.join(python.site, name)
 

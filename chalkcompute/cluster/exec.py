@@ -11,7 +11,7 @@ import contextlib
 import json
 import select
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
@@ -47,22 +47,25 @@ class Execs(Protocol):
         namespace: str,
         command: Sequence[str],
         *,
+        container: str,
         stdin: Iterable[bytes] | None = None,
         stdout: Callable[[bytes], object] | None = None,
     ) -> Exit:
-        """Run a program in the first container of a Pod, and wait for its end.
+        """Run a program in a container of a Pod, and wait for its end.
 
         Args:
             pod: The Pod.
             namespace: Its namespace.
             command: Program and arguments.
+            container: The container: a mesh may have put others beside ours.
             stdin: Its input, or None for none. It never ends: the program must know how much to read.
             stdout: Is handed its output as it comes; None drops it.
 
         Raises:
             ObjectNotFoundError: There is no such Pod.
             ForbiddenError: The credential may not (`get` on `pods/exec`, since 1.35 `create`).
-            UnreachableError: The connection cannot be made, breaks, or is silent for two minutes.
+            UnreachableError: The connection cannot be made, breaks, or nobody answers at its other end. The
+                program may be silent for as long as it likes.
         """
         ...
 
@@ -84,6 +87,7 @@ class OfficialExecs:
         namespace: str,
         command: Sequence[str],
         *,
+        container: str,
         stdin: Iterable[bytes] | None = None,
         stdout: Callable[[bytes], object] | None = None,
     ) -> Exit:
@@ -91,7 +95,7 @@ class OfficialExecs:
         import websocket
 
         about = f"exec in pod `{pod}` in namespace `{namespace}`"
-        query = [("command", word) for word in command]
+        query = [("container", container), *(("command", word) for word in command)]
         query += [(name, "true") for name in ("stdout", "stderr", *(["stdin"] if stdin is not None else []))]
         path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}/exec"
         try:
@@ -162,7 +166,8 @@ class _Streams:
                 if self._status is not None or not self._is_open:
                     return
                 try:
-                    self._socket.send_binary(bytes([_STDIN]) + piece[start : start + _PIECE])
+                    with _as_connection_error():
+                        self._socket.send_binary(bytes([_STDIN]) + piece[start : start + _PIECE])
                 except (websocket.WebSocketException, ConnectionError, ssl.SSLError):
                     # It may have ended and said so: that is the better message, if it is there.
                     with contextlib.suppress(Exception):
@@ -198,7 +203,13 @@ class _Streams:
     def _receive(self) -> None:
         import websocket
 
-        opcode, frame = self._socket.recv_data_frame(True)
+        with _as_connection_error():
+            try:
+                opcode, frame = self._socket.recv_data_frame(True)
+            except websocket.WebSocketTimeoutException:
+                # A program may work for long and say nothing; whoever is there answers a ping.
+                self._socket.ping()
+                opcode, frame = self._socket.recv_data_frame(True)
         if opcode == websocket.ABNF.OPCODE_CLOSE:
             self._is_open = False
         elif opcode in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT) and frame.data:
@@ -209,6 +220,17 @@ class _Streams:
                 self._stderr = (self._stderr + data)[-_STDERR_KEPT:]
             elif channel == _ERROR:
                 self._status = (self._status or b"") + data
+
+
+@contextlib.contextmanager
+def _as_connection_error() -> Iterator[None]:
+    """What the network says (`No route to host`), apart from what files say that are read or written."""
+    try:
+        yield
+    except (ssl.SSLError, ConnectionError, TimeoutError):
+        raise
+    except OSError as error:
+        raise ConnectionError(error.strerror or str(error)) from error
 
 
 def _exit_code(status: bytes, about: str) -> int:

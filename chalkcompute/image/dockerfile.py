@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["apt_line", "config_lines", "copy_line", "dockerfile_text", "env_line", "run_line"]
 
 
+# What would not reach the shell as it is: a line break ends the instruction, a backslash at the end makes the
+# next one part of it, `[` begins a list of arguments, and here-documents need BuildKit.
+_NOT_PLAIN = re.compile(r"[\n\r]|\\$|^\[|<<")
+
+
 def dockerfile_text(image: Image, folder: Path) -> str:
     """The whole image, its sources as seen from `folder`."""
 
@@ -90,10 +95,10 @@ def apt_line(packages: Sequence[str]) -> str:
 
 def run_line(command: str) -> str:
     """`RUN` of one shell command, of several lines too."""
-    if "\n" not in command.strip():
-        return f"RUN {command.strip()}"
-    # A line break would end the instruction, and here-documents need BuildKit.
-    return "RUN " + json.dumps(["/bin/sh", "-c", command.strip()])
+    text = command.strip()
+    if not _NOT_PLAIN.search(text):
+        return f"RUN {text}"
+    return "RUN " + json.dumps(["/bin/sh", "-c", text])
 
 
 def config_lines(image: Image) -> list[str]:

@@ -18,7 +18,17 @@ from chalkcompute.registry.credentials import CredentialSource
 from chalkcompute.registry.failures import answer_failure, error_code, is_certificate, transport_failure
 from chalkcompute.registry.tokens import Authorizer, is_loopback
 
-__all__ = ["PASSING", "PAUSES", "Answer", "Connection", "Content", "pause", "pieces"]
+__all__ = [
+    "LONGEST_WAIT",
+    "PASSING",
+    "PAUSES",
+    "Answer",
+    "Connection",
+    "Content",
+    "pause",
+    "pieces",
+    "retry_after",
+]
 
 _HUB = "registry-1.docker.io"
 _HUB_NAMES = ("docker.io", "index.docker.io")
@@ -30,7 +40,7 @@ _REDIRECTS = 5
 _ERROR_BODY = 64 * 1024
 # Pauses before the second, third and fourth try of a request that may be repeated, seconds.
 PAUSES = (0.2, 1.0, 3.0)
-_LONGEST_WAIT = 30.0
+LONGEST_WAIT = 30.0
 PASSING = frozenset({500, 502, 503, 504})
 
 Content = Callable[[], Iterable[bytes]]
@@ -155,7 +165,7 @@ class Connection:
                 answer = once()
                 if answer.status in expect:
                     return answer
-                wait = _retry_after(answer.headers)
+                wait = retry_after(answer.headers)
                 failure = self.failure(answer, what, scopes)
             except httpx.HTTPError as error:
                 again = repeat and not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
@@ -166,7 +176,7 @@ class Connection:
                 if attempt == last or not _may_pass(error, repeat):
                     raise
             else:
-                too_long = wait is not None and wait > _LONGEST_WAIT
+                too_long = wait is not None and wait > LONGEST_WAIT
                 if attempt == last or too_long or not _may_pass(failure, repeat):
                     raise failure
             pause(PAUSES[attempt] if wait is None else wait)
@@ -180,7 +190,7 @@ class Connection:
             answer.status,
             code=answer.code,
             with_credential=self._authorizer.used_credential(scopes),
-            wait=_retry_after(answer.headers),
+            wait=retry_after(answer.headers),
         )
 
     def read(self, response: httpx.Response, limit: int | None = None, what: str = "") -> Answer:
@@ -344,7 +354,7 @@ def _tls_context(host: str, ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _retry_after(headers: httpx.Headers) -> float | None:
+def retry_after(headers: httpx.Headers) -> float | None:
     """Seconds to wait by a `Retry-After` header, which has a number or a date."""
     text = headers.get("retry-after", "")
     if text.isascii() and text.isdigit():

@@ -9,7 +9,15 @@ from pathlib import Path
 import httpx
 
 from chalkcompute.errors import RegistryError
-from chalkcompute.registry.connection import PASSING, PAUSES, Connection, pause, pieces
+from chalkcompute.registry.connection import (
+    LONGEST_WAIT,
+    PASSING,
+    PAUSES,
+    Connection,
+    pause,
+    pieces,
+    retry_after,
+)
 from chalkcompute.registry.descriptors import hasher_for
 from chalkcompute.registry.failures import corrupt, transport_failure
 from chalkcompute.registry.progress import OnBytes, Progress
@@ -80,6 +88,7 @@ class _Download:
         self._query = query
         self._progress = progress
         self._what = f"blob `{digest}`"
+        self._wait: float | None = None  # that the registry asked for last
 
     def run(self) -> None:
         try:
@@ -112,7 +121,7 @@ class _Download:
             best = max(best, have)
             if failures > len(PAUSES) or (failures and _is_hopeless(failure)):
                 raise failure
-            pause(PAUSES[max(failures - 1, 0)])
+            pause(PAUSES[max(failures - 1, 0)] if self._wait is None else self._wait)
 
     def _part_size(self) -> int:
         """Bytes of the part; one that is too long is none."""
@@ -135,6 +144,7 @@ class _Download:
         """Get what is missing; the failure is what to say when it did not come."""
         headers = {"Range": f"bytes={have}-"} if have else {}
         host, connection = self._connection.host, self._connection
+        self._wait = None
         try:
             with connection.stream(
                 "GET", self._path, self._what, scopes=self._scopes, query=self._query, headers=headers
@@ -150,9 +160,11 @@ class _Download:
             failure = transport_failure(host, self._what, error)
             failure.__cause__ = error
             return failure
-        if answer.status in (416, 429) or answer.status in PASSING:
-            return failure
-        raise failure
+        self._wait = retry_after(answer.headers)
+        too_long = self._wait is not None and self._wait > LONGEST_WAIT
+        if too_long or not (answer.status in (416, 429) or answer.status in PASSING):
+            raise failure
+        return failure
 
     def _write(self, response: httpx.Response, have: int) -> None:
         offset = 0

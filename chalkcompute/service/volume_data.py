@@ -319,11 +319,14 @@ def _upload(path: str, source: bytes | Path, mode: int | None) -> Upload:
 def _pieces(source: Path, size: int) -> Iterable[bytes]:
     """The content, which must still be as long as when its length was told."""
     left = size
-    with source.open("rb") as file:
-        while piece := file.read(_PIECE):
-            left -= len(piece)
-            if left < 0:
-                break
-            yield piece
+    try:
+        with source.open("rb") as file:
+            while piece := file.read(_PIECE):
+                left -= len(piece)
+                if left < 0:
+                    break
+                yield piece
+    except OSError as error:  # its own, not of the volume that it goes to
+        raise SpecError(f"`{source}` cannot be read: {error.strerror or error}", field="volumes") from error
     if left:
         raise ConflictError(f"`{source}` changed while it was read", hint="try again when it is complete")

@@ -13,7 +13,7 @@ from typing import Any
 
 from chalkcompute.cluster.exec import Execs, Exit
 from chalkcompute.cluster.protocol import Cluster
-from chalkcompute.errors import ChalkError, ClusterError, ForbiddenError
+from chalkcompute.errors import ChalkError, ClusterError, ConflictError, ForbiddenError, InvalidObjectError
 from chalkcompute.manifests.labels import MANAGED_BY, MANAGED_BY_CHALK
 from chalkcompute.service import volume_scripts as scripts
 from chalkcompute.service.scope import World
@@ -33,6 +33,7 @@ __all__ = ["IMAGE", "PodContent", "open_in_pod", "remove_finished", "users_of", 
 IMAGE = "busybox:1.37"
 VOLUME = "chalk.ai/volume"
 """Label of our Pods: which volume they open."""
+_CONTAINER = "volume"
 _MOUNT = "/volume"
 _START_SECONDS = 180.0  # a disk is attached, an image is pulled
 _LIFE_SECONDS = 3600  # should we be killed outright, it ends by itself
@@ -41,6 +42,8 @@ _FINISHED = ("Succeeded", "Failed")
 _TAR_BLOCK = 512
 _TAR_END = bytes(2 * _TAR_BLOCK)
 _RESTRICTED_USER = 65532
+# What refuses a Pod for the rights that it asks for: Kubernetes itself; Gatekeeper and Kyverno; its own CEL.
+_POLICIES = ("PodSecurity", "admission webhook", "ValidatingAdmissionPolicy")
 
 
 def volume_pod(
@@ -71,7 +74,7 @@ def volume_pod(
         }
         capabilities = {"drop": ["ALL"]}
     container = {
-        "name": "volume",
+        "name": _CONTAINER,
         "image": image,
         # It waits for the end itself: process 1 ignores SIGTERM unless it is told otherwise.
         "command": ["sh", "-c", f"trap 'exit 0' TERM; sleep {_LIFE_SECONDS} & wait"],
@@ -114,10 +117,13 @@ def open_in_pod(
 
     Raises:
         ClusterError: The Pod does not start; the message says what it waits for.
+        ConflictError: A replica has the volume, and one Pod only can.
         ForbiddenError: The credential may not create Pods, or admission refuses this one.
     """
     remove_finished(cluster, claim)
-    node = _node_of_users(cluster, claim)
+    users = users_of(cluster, claim)
+    _require_free(claim, users)
+    node = _node_of(claim, users)
     suffix = secrets.token_hex(5)
 
     def made(*, restricted: bool) -> Manifest:
@@ -128,8 +134,8 @@ def open_in_pod(
     try:
         try:
             cluster.create(pod)
-        except ForbiddenError as error:
-            if "PodSecurity" not in error.message:
+        except (ForbiddenError, InvalidObjectError) as error:
+            if not any(policy in error.message for policy in _POLICIES):
                 raise
             cluster.create(made(restricted=True))
         _wait_until_running(cluster, name, claim, world)
@@ -163,11 +169,21 @@ def remove_finished(cluster: Cluster, claim: Manifest) -> None:
             cluster.delete("Pod", meta["name"], meta["namespace"], uid=meta["uid"])
 
 
-def _node_of_users(cluster: Cluster, claim: Manifest) -> str | None:
+def _require_free(claim: Manifest, users: list[Manifest]) -> None:
+    """Say at once what the scheduler would say of every node for as long as it is waited for."""
+    if users and "ReadWriteOncePod" in (claim["spec"].get("accessModes") or ()):
+        raise ConflictError(
+            f"pod `{users[0]['metadata']['name']}` has the volume `{claim['metadata']['name']}`, which is "
+            "ReadWriteOncePod: no other pod can open it meanwhile",
+            hint="stop what mounts it first",
+        )
+
+
+def _node_of(claim: Manifest, users: list[Manifest]) -> str | None:
     """Where a volume is that can be at one node only, None when it is free to go anywhere."""
     if {"ReadWriteMany", "ReadOnlyMany"} & set(claim["spec"].get("accessModes") or ()):
         return None
-    nodes = (pod["spec"].get("nodeName") for pod in users_of(cluster, claim))
+    nodes = (pod["spec"].get("nodeName") for pod in users)
     return next((str(node) for node in nodes if node), None)
 
 
@@ -177,7 +193,7 @@ def _wait_until_running(cluster: Cluster, name: str, claim: Manifest, world: Wor
     while True:
         pod = cluster.get("Pod", name, namespace)
         phase = (pod.get("status") or {}).get("phase")
-        if phase == "Running":
+        if phase == "Running" and _is_started(pod):
             return
         if phase in _FINISHED or world.monotonic() > deadline:
             why = _what_it_waits_for(cluster, pod)
@@ -188,10 +204,19 @@ def _wait_until_running(cluster: Cluster, name: str, claim: Manifest, world: Wor
         world.sleep(_POLL_SECONDS)
 
 
+def _is_started(pod: Manifest) -> bool:
+    """Whether our container runs: of a Pod with one that a mesh put beside it, that one may be the first."""
+    found = pod["status"].get("containerStatuses") or ()
+    ours = [each for each in found if each.get("name") == _CONTAINER]
+    return not ours or "running" in (ours[0].get("state") or {})
+
+
 def _what_it_waits_for(cluster: Cluster, pod: Manifest) -> str:
     """The last warning about it, else what its container says."""
     meta = pod["metadata"]
-    events = cluster.list("Event", meta["namespace"], fields=f"involvedObject.name={meta['name']}")
+    events: list[Manifest] = []
+    with contextlib.suppress(ForbiddenError):  # then its own status has to do
+        events = cluster.list("Event", meta["namespace"], fields=f"involvedObject.name={meta['name']}")
     warnings = [event for event in events if event.get("type") == "Warning"]
     if warnings:
         last = max(warnings, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
@@ -201,6 +226,9 @@ def _what_it_waits_for(cluster: Cluster, pod: Manifest) -> str:
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting:
             return str(waiting.get("message") or waiting.get("reason"))
+    for condition in status.get("conditions") or ():
+        if condition.get("status") == "False" and condition.get("message"):
+            return str(condition["message"])
     return str(status.get("message") or f"it is {status.get('phase') or 'Pending'}")
 
 
@@ -265,7 +293,8 @@ class PodContent:
             yield
         except BaseException:
             with contextlib.suppress(ChalkError):
-                self._execs.run(self._pod, self._namespace, ["rm", "-rf", "--", f"{self._mount}/{part}"])
+                leftover = ["rm", "-rf", "--", f"{self._mount}/{part}"]
+                self._execs.run(self._pod, self._namespace, leftover, container=_CONTAINER)
             raise
 
     def _run(
@@ -276,7 +305,9 @@ class PodContent:
         stdout: Callable[[bytes], object] | None = None,
     ) -> Exit:
         command: Sequence[str] = ["sh", "-c", script, "sh", self._mount, *arguments]
-        return self._execs.run(self._pod, self._namespace, command, stdin=stdin, stdout=stdout)
+        return self._execs.run(
+            self._pod, self._namespace, command, container=_CONTAINER, stdin=stdin, stdout=stdout
+        )
 
     def _check(self, ended: Exit, path: str) -> None:
         if ended.code == 0:

@@ -10,8 +10,8 @@ __all__ = ["ENTRIES", "LEADS_OUT", "MARK", "NOT_A_FILE", "NOT_THERE", "PUT", "PU
 
 NOT_THERE, NOT_A_FILE, LEADS_OUT, TRUNCATED = 72, 73, 74, 75
 """Exit codes with a meaning of their own."""
-MARK = b"\x01"
-"""Begins each record of a listing: names that replicas gave may hold line breaks."""
+MARK = b"//"
+"""Begins each record of a listing: names that replicas gave may hold everything but a `/` after another."""
 
 # `inside`: the deepest part of a path that is there already must be in the volume, links followed.
 _INSIDE = f"""
@@ -50,15 +50,13 @@ head -c "$2" | tar -x -o -f - -C "$part" || exit {TRUNCATED}
 [ -f "$part/$4" ] || exit {TRUNCATED}
 rm -f -- "$part/$4"
 cd -- "$part" || exit 1
+find . -type d | while IFS= read -r name; do inside "$top/$name"; done || exit $?
 find . -type f | while IFS= read -r name; do
-  inside "$(dirname -- "$top/$name")"
   [ -d "$top/$name" ] && {{ echo "${{name#./}}"; exit {NOT_A_FILE}; }}
   :
 done || exit $?
-find . -type f | while IFS= read -r name; do
-  folder=$(dirname -- "$top/$name")
-  mkdir -p -- "$folder" && mv -f -- "$name" "$top/$name" || exit 1
-done
+find . -type d | while IFS= read -r name; do mkdir -p -- "$top/$name" || exit 1; done || exit $?
+find . -type f | while IFS= read -r name; do mv -f -- "$name" "$top/$name" || exit 1; done
 """
 
 # path, depth for `find` (empty: all), what unfinished files begin with

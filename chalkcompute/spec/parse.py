@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from chalkcompute.errors import SpecError
 from chalkcompute.spec.checks import quoted
-from chalkcompute.spec.environment import validate_entrypoint, validate_env
+from chalkcompute.spec.environment import is_variable, validate_entrypoint, validate_env
 from chalkcompute.spec.mounts import VolumeMount
 from chalkcompute.spec.tags import validate_tags
 
@@ -79,17 +79,21 @@ def parse_volume(text: str) -> VolumeMount:
     return VolumeMount(name, path, read_only=access == "ro")
 
 
-def bad_dotenv_line(text: str, *, valueless: bool = False) -> int | None:
+def bad_dotenv_line(text: str, *, strict: bool = False) -> int | None:
     """The number of the first line of a dotenv file that python-dotenv cannot read, or None.
 
     Args:
         text: The file.
-        valueless: Count a variable without `=` and value as such a line.
+        strict: Count as such a line a variable without `=` and value, and a name that no variable can have:
+            of a key that was pasted over several lines, one that ends in `=` looks like that.
     """
     from dotenv.parser import parse_stream
 
     for binding in parse_stream(io.StringIO(text)):
-        if binding.error or (valueless and binding.key is not None and binding.value is None):
+        name = binding.key
+        if binding.error or (
+            strict and name is not None and (binding.value is None or not is_variable(name))
+        ):
             source = binding.original.string
             return binding.original.line + source[: len(source) - len(source.lstrip())].count("\n")
     return None

@@ -54,6 +54,18 @@ def test_manifests_take_it_too(invoke: Invoke, client: MemoryClient, service: Pa
     assert client.images == [Image.debian_slim("3.12").pip_install(["flask"])]
 
 
+@pytest.mark.parametrize("change", ["os.chdir('/')", "sys.path.pop(0)"])
+def test_the_file_may_go_elsewhere(
+    invoke: Invoke, client: MemoryClient, service: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.chdir(service.parent.parent)  # to come back to
+    before = list(sys.path)
+    service.write_text(f"{SERVICE}\nimport os, sys\n{change}\n")
+    invoke("sg", "create", "--image=svc/service.py:image", "--name=web")
+    assert client.images == [Image.debian_slim("3.12").pip_install(["flask"])]
+    assert sys.path == before
+
+
 @pytest.mark.parametrize("reference", ["python:3.12", "registry/app.py:v1", "localhost:5000/a:b"])
 def test_references_stay_references(invoke: Invoke, client: MemoryClient, reference: str) -> None:
     invoke("sg", "create", f"--image={reference}", "--name=web")

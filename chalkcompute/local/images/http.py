@@ -6,6 +6,7 @@ It takes what is built here and serves it again; asked with `?ns=HOST`, it passe
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
@@ -29,6 +30,7 @@ _NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|
 _NAME_LENGTH = 255
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _HOST = re.compile(r"(?:localhost|127\.0\.0\.1)(?::\d+)?", re.IGNORECASE)  # of requests to this registry
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _CODES = {404: "NAME_UNKNOWN", 405: "UNSUPPORTED", 413: "SIZE_INVALID"}
 
 
@@ -105,6 +107,11 @@ class RegistryServer:
             return error_response(failure)
         except RegistryError as error:
             return error_response(_of_upstream(error, _namespace(request)))
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            text = f"the local registry cannot keep it: {error.strerror}"
+            return error_response(RefusedError(507, "UNKNOWN", text))
         except web.HTTPException as error:
             code = _CODES.get(error.status, "UNSUPPORTED")
             headers = {name: value for name, value in error.headers.items() if name == "Allow"}

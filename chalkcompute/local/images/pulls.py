@@ -37,6 +37,18 @@ class LocalImages:
                 reason="ErrImageNeverPull",
             )
         try:
+            return await self._pulled(reference, policy)
+        except OSError as error:  # the disk is full: the next try may find room
+            raise _failed(reference, f"failed to copy: {error.strerror or error}") from error
+
+    async def _pulled(self, reference: ImageReference, policy: str) -> PulledImage:
+        """As `pull`.
+
+        Raises:
+            ImagePullError: It cannot be had.
+            OSError: It cannot be kept.
+        """
+        try:
             found = await self._catalog.manifest(
                 reference.domain,
                 reference.path,

@@ -41,3 +41,10 @@ def test_the_history_has_an_entry_for_each_layer(history: Any, kept: list[Any]) 
     assert sum(not entry.get("empty_layer") for entry in found) == 3
     assert found[: len(kept)] == kept
     assert found[-1] == {"created_by": "ours"}
+
+
+def test_a_variable_that_the_base_has_twice_is_ours_in_the_end() -> None:
+    config = {"rootfs": {"diff_ids": []}, "config": {"Env": ["A=1", "B=1", "A=2", "B=2"]}}
+    base = BaseImage("linux/amd64", "sha256:0", OCI_MANIFEST, b"", "", config, ())
+    made = compose(base, [], Image.base("a").env({"A": "3"}), base_name="a")
+    assert json.loads(made.config)["config"]["Env"] == ["A=3", "B=1", "B=2"]  # the last of a name wins

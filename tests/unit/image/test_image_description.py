@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,13 @@ def test_the_dockerfile_of_everything(here: Path) -> None:
         'CMD ["a"]',
     ]
     assert CopyFiles(LocalDirectory(here / "pkg", "/app/pkg", strategy="copy")) in image.steps
+
+
+@pytest.mark.parametrize("command", ["echo one \\", '["a", "b"]', "cat <<EOF", "echo a\rb"])
+def test_a_command_reaches_the_shell_as_it_is(command: str) -> None:
+    # A plain `RUN` would take the next instruction along, start no shell, or wait for a here-document.
+    lines = Image.base("a").run_commands(command, "echo two").dockerfile().splitlines()
+    assert lines == ["FROM a", "RUN " + json.dumps(["/bin/sh", "-c", command]), "RUN echo two"]
 
 
 def test_from_a_dockerfile(here: Path) -> None:

@@ -150,6 +150,12 @@ def test_links_inside_are_followed_and_no_others(tmp_path: Path) -> None:
         _collected(tmp_path)
     (tmp_path / "bad").unlink()
 
+    (tmp_path / "bad").symlink_to("bad")
+    with pytest.raises(SpecError, match="bad` leads to `bad`"):
+        _collected(tmp_path)
+    assert "bad" not in _names(tmp_path, exclude=("bad",))
+    (tmp_path / "bad").unlink()
+
     (tmp_path / "bad").symlink_to("/etc")
     with pytest.raises(SpecError, match=r"bad` leads to `/etc`, out of") as caught:
         _collected(tmp_path)

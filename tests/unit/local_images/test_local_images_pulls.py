@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import sys
 from pathlib import Path
@@ -316,3 +317,30 @@ def test_an_image_of_which_only_the_manifest_came(tmp_path: Path) -> None:
         )
     finally:
         cluster.close()
+
+
+class Full(Interrupted):
+    """A registry that has all, and no room for it here."""
+
+    def download_blob(self, *arguments: Any, **named: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_a_pull_that_failed(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path / "images", connect_to(Full(Image())))
+    try:
+        assert str(refusal(cluster, "redis:7")).endswith("failed to copy: No space left on device")
+    finally:
+        cluster.close()
+
+
+def test_a_full_disk_is_said_to_who_pushes(
+    cluster: Cluster, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def append(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("chalkcompute.local.images.uploads.Uploads.append", append)
+    answer = client.post("/v2/app/blobs/uploads/", params={"digest": f"sha256:{'0' * 64}"}, content=b"x")
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (507, "UNKNOWN")
+    assert "No space left on device" in answer.json()["errors"][0]["message"]

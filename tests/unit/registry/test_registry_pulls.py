@@ -88,6 +88,17 @@ def test_a_server_that_always_breaks_ends_and_leaves_the_part(tmp_path: Path, pa
     assert not (tmp_path / "x").exists()
 
 
+def test_a_download_waits_as_long_as_it_is_asked_to(tmp_path: Path, pauses: list[float]) -> None:
+    answers = [httpx.Response(429, headers={"Retry-After": "7"}), httpx.Response(503)]
+    server = BlobServer()
+    download(lambda request: answers.pop(0) if answers else server(request), tmp_path / "x")
+    assert pauses == [7.0, 1.0]
+    pauses.clear()
+    with pytest.raises(RegistryError, match="limits how often") as caught:
+        download(lambda _: httpx.Response(429, headers={"Retry-After": "600"}), tmp_path / "y")
+    assert (pauses, "in 600 s" in str(caught.value.hint)) == ([], True)
+
+
 def test_a_spoilt_part_is_fetched_anew(tmp_path: Path, pauses: list[float]) -> None:
     (tmp_path / "x.part").write_bytes(b"?" * 5000)
     server = BlobServer()

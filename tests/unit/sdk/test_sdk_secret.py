@@ -44,7 +44,8 @@ def test_dotenv(tmp_path: Path) -> None:
     [
         ("A=1\nB=\n", "`B` has no value"),
         ("A=hunter2\nhunter2\n", "line 2 is not"),
-        ("1A=hunter2\n", "cannot be"),
+        ("1A=hunter2\n", "line 1 is not"),
+        ("A=x\nhunter2+more==\n", "line 2 is not"),
     ],
 )
 def test_a_dotenv_file_that_will_not_do(tmp_path: Path, text: str, said: str) -> None:

@@ -29,6 +29,7 @@ class ExecServer:
         cut_after: Bytes of input after which the connection is cut, or None.
         status: What to say on the error channel instead of how the program ended, or None.
         asked: Path, protocols and `Authorization` of each request.
+        containers: The container of each request.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,7 @@ class ExecServer:
         self.status: bytes | None = None
         self.path: str | None = None
         self.asked: list[tuple[str, str, str]] = []
+        self.containers: list[str] = []
         self.url = ""
         self._started = threading.Event()
         self._stop: asyncio.Event | None = None
@@ -83,6 +85,7 @@ class ExecServer:
     async def _exec(self, request: web.Request) -> web.StreamResponse:
         protocols = request.headers.get("Sec-WebSocket-Protocol", "")
         self.asked.append((request.path, protocols, request.headers.get("Authorization", "")))
+        self.containers.append(request.query.get("container", ""))
         if self.refusal is not None:
             return web.json_response(self.refusal[1], status=self.refusal[0])
         if PROTOCOL not in [word.strip() for word in protocols.split(",")]:

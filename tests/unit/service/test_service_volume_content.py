@@ -96,6 +96,7 @@ def test_listings(content: Content, volume: Path) -> None:
     (volume / "d" / "e").mkdir(parents=True)
     (volume / "d" / "e" / "f").write_text("12345")
     (volume / "d" / "line\nbreak").write_text("")
+    (volume / "d" / "marked\x01").write_text("")
     (volume / "d" / "link").symlink_to("e")
     os.mkfifo(volume / "pipe")
     (volume / f"{UPLOAD_PREFIX}1").write_text("unfinished")
@@ -105,6 +106,7 @@ def test_listings(content: Content, volume: Path) -> None:
         ("d/e/f", "file", 5),
         ("d/line\nbreak", "file", 0),
         ("d/link", "link", 0),
+        ("d/marked\x01", "file", 0),
     ]
     assert listed(content, "d/e/f") == [("d/e/f", "file", 5)]
     assert listed(content, "d/link") == [("d/link/f", "file", 5)]

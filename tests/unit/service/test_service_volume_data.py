@@ -15,6 +15,7 @@ from chalkcompute.errors import (
     ClusterError,
     ConflictError,
     ForbiddenError,
+    InvalidObjectError,
     NotFoundError,
     NotOwnedError,
     SpecError,
@@ -63,9 +64,11 @@ class Runs:
         namespace: str,
         command: Sequence[str],
         *,
+        container: str,
         stdin: Iterable[bytes] | None = None,
         stdout: Callable[[bytes], object] | None = None,
     ) -> Exit:
+        assert container == "volume"
         self.ran.append((pod, command[0]))
         end = self.ends.pop(0) if self.ends else Exit(0, "")
         if isinstance(end, BaseException):
@@ -262,6 +265,23 @@ def test_a_file_that_changes_while_it_is_read(
     assert listdir(local, "data") == []
 
 
+def test_a_file_that_goes_before_it_is_read(
+    cluster: ApiCluster, local: VolumeAccess, state: Path, tmp_path: Path
+) -> None:
+    claim(cluster, folder=state / "volumes" / "default" / "data")
+    source = tmp_path / "log"
+    source.write_text("line")
+
+    class Slow(Local):
+        def get(self, kind: str, name: str, namespace: str | None = None) -> Manifest:
+            source.unlink()
+            return super().get(kind, name, namespace)
+
+    access = dataclasses.replace(local, cluster=Slow(cluster.api, cluster.clock))
+    with pytest.raises(SpecError, match="log` cannot be read: No such file or directory"):
+        put_file(access, "data", "log", source)
+
+
 # The Pod ---------------------------------------------------------------------------------------
 
 
@@ -318,8 +338,54 @@ def test_where_a_volume_is_attached_the_pod_goes_too(
     assert pod["spec"]["tolerations"] == [{"operator": "Exists"}]
 
 
+def test_what_one_pod_only_can_have_is_not_waited_for(
+    cluster: ApiCluster, clock: Clock, world: World, tmp_path: Path
+) -> None:
+    claim(cluster, accessModes=["ReadWriteOncePod"])
+    user(cluster)
+    access = remote(cluster, world, Runs(), tmp_path)
+    with pytest.raises(ConflictError, match="pod `web-1` has the volume `data`, which is ReadWriteOncePod"):
+        listdir(access, "data")
+    assert [pod["metadata"]["name"] for pod in cluster.api.list("Pod", "default")] == ["web-1"]
+    assert clock.seconds == 0
+
+
+def test_a_container_that_a_mesh_adds_does_not_count(
+    cluster: ApiCluster, clock: Clock, tmp_path: Path
+) -> None:
+    claim(cluster)
+    sleep = clock.sleep
+    states = [
+        {"waiting": {"reason": "ContainerCreating"}},
+        {"running": {"startedAt": "2026-11-24T00:00:00Z"}},
+    ]
+
+    def slept(seconds: float) -> None:
+        sleep(seconds)
+        (pod,) = cluster.api.list("Pod", "default")
+        common = {"image": "x", "imageID": "", "ready": False, "restartCount": 0}
+        found = [
+            {"name": "istio-proxy", "state": {"running": {"startedAt": "2026-11-24T00:00:00Z"}}, **common},
+            {"name": "volume", "state": states.pop(0), **common},
+        ]
+        cluster.set_status("Pod", pod["metadata"]["name"], {"phase": "Running", "containerStatuses": found})
+
+    access = remote(cluster, World(monotonic=lambda: clock.seconds, sleep=slept), Runs(), tmp_path)
+    with open_volume(access, "data", write=True):
+        assert states == [], "only then is there something to run programs in"
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        ForbiddenError('pods "x" is forbidden: violates PodSecurity "restricted:latest"', status=403),
+        InvalidObjectError('admission webhook "validate.kyverno.svc-fail" denied the request', status=400),
+        InvalidObjectError("ValidatingAdmissionPolicy 'no-root' denied request: no root here", status=422),
+    ],
+    ids=["pod-security", "webhook", "policy"],
+)
 def test_a_strict_namespace_gets_a_pod_that_is_not_root(
-    cluster: ApiCluster, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: ApiCluster, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Exception
 ) -> None:
     claim(cluster)
     start_pods(cluster, clock)
@@ -327,9 +393,7 @@ def test_a_strict_namespace_gets_a_pod_that_is_not_root(
 
     def strict(obj: Manifest, *, dry_run: bool = False) -> Manifest:
         if not obj["spec"]["securityContext"].get("runAsNonRoot"):
-            raise ForbiddenError(
-                'pods "x" is forbidden: violates PodSecurity "restricted:latest"', status=403
-            )
+            raise refusal
         return create(obj, dry_run=dry_run)
 
     monkeypatch.setattr(cluster, "create", strict)
@@ -348,13 +412,24 @@ def test_a_strict_namespace_gets_a_pod_that_is_not_root(
 
 
 def test_a_pod_that_does_not_start_says_why(
-    cluster: ApiCluster, world: World, clock: Clock, tmp_path: Path
+    cluster: ApiCluster, world: World, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim(cluster)
     access = remote(cluster, world, Runs(), tmp_path)
     with pytest.raises(ClusterError, match="that was to open volume `data` does not run: it is Pending"):
         listdir(access, "data")
     assert clock.seconds >= 180
+
+    def no_events(*_: Any, **__: Any) -> list[Manifest]:
+        raise ForbiddenError("events is forbidden", status=403)
+
+    with monkeypatch.context() as patched:
+        every = cluster.list
+        patched.setattr(
+            cluster, "list", lambda kind, *a, **k: (no_events if kind == "Event" else every)(kind, *a, **k)
+        )
+        with pytest.raises(ClusterError, match="does not run: it is Pending"):
+            listdir(access, "data")
     sleep = clock.sleep
 
     def slept(seconds: float) -> None:
