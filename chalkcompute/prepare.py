@@ -68,10 +68,10 @@ def prepare_image(
     """
     mounted, copied = _divided(image)
     content = replace(content, files=(*content.files, *(_content(item) for item in mounted)))
-    exposed = _exposed([*mounted, *copied])
+    warned = (*_exposed([*mounted, *copied]), *_empty([*mounted, *copied]))
     if not image.needs_build and not copied:
         secret = {*content.secret_values, *(ref.env for ref in spec.secrets)}
-        return PreparedImage(_configured(spec, image, secret), content, exposed)
+        return PreparedImage(_configured(spec, image, secret), content, warned)
     reporter = Reporter(on_progress, session.world())
     cluster, scope = session.cluster(), session.scope()
     registry = find_registry(cluster, scope)
@@ -87,7 +87,7 @@ def prepare_image(
         push=push,
         on_progress=partial(reporter.say, "building"),
     )
-    warnings = (*exposed, *([assumed] if assumed is not None else []), *built.warnings)
+    warnings = (*warned, *([assumed] if assumed is not None else []), *built.warnings)
     return PreparedImage(replace(spec, image=built.reference), content, warnings)
 
 
@@ -116,6 +116,16 @@ def _exposed(sets: Sequence[SourceSet]) -> tuple[str, ...]:
         if item.is_directory
         for file in item.files
         if file.source.name == ".env"
+    )
+
+
+def _empty(sets: Sequence[SourceSet]) -> tuple[str, ...]:
+    """A warning for each directory of which nothing comes along: a wrong path, or rules leave all out."""
+    return tuple(
+        f"nothing of the directory for `{item.destination}` goes along: it is empty, or `.gitignore`, "
+        "`.chalkignore` and `exclude=` leave everything out"
+        for item in sets
+        if item.is_directory and not item.files
     )
 
 

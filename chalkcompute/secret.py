@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,11 @@ from chalkcompute.spec.environment import is_variable, validate_variable
 from chalkcompute.spec.secrets import SecretRef, check_object_name, check_unique_variables
 
 __all__ = ["Secret", "check_secrets", "gather", "references", "resolve"]
+
+# As such names are nearly always written, and keys hardly ever.
+_VARIABLE_NAME = re.compile(r"[A-Z][A-Z0-9]{0,15}(?:_[A-Z0-9]{0,15})*")
+_VARIABLE_BYTES = 128 * 1024  # MAX_ARG_STRLEN, with name, `=` and the NUL at its end
+_SECRET_BYTES = 1024 * 1024  # MaxSecretSize of Kubernetes
 
 _HOW = "make one with `Secret.from_env(…)`, `Secret.from_dotenv(…)` or `Secret.from_kubernetes(…)`"
 
@@ -54,7 +60,7 @@ class Secret:
         Raises:
             SpecError: A name that no variable can have.
         """
-        validate_variable(name, field="secrets")
+        _check_source(name)
         return cls._of("env", name, variable=_variable(alias) or name)
 
     @classmethod
@@ -212,26 +218,57 @@ def resolve(secrets: Sequence[Secret], environ: Mapping[str, str], *, names_only
             value = environ.get(secret._name, "")
             pairs.append((secret._variable or secret._name, value))
             if not value:
-                missing.append(secret._name)
+                missing.append(_shown(secret))
         elif secret._source == "dotenv":
             pairs += _dotenv(Path(secret._name))
     if missing and not names_only:
         names = ", ".join(f"`{name}`" for name in dict.fromkeys(missing))
         what = "has no value" if len(set(missing)) == 1 else "have no value"
-        # Whoever writes `--secret TOKEN=…` may have meant the value, which must not stand there.
-        aliased = any(s._name in missing and s._variable not in (None, s._name) for s in secrets)
-        name_only = "; what is given is the name of a variable and never a value" if aliased else ""
+        hint = "set it in the environment of this command, or in its `.env` file"
+        if any(s._variable not in (None, s._name) and _shown(s) in missing for s in secrets):
+            hint += "; what is given is the name of a variable and never a value"
         raise SpecError(
             f"{names} {what} here, and the replicas need it as a secret",
             field="secrets",
-            hint=f"set it in the environment of this command, or in its `.env` file{name_only}",
+            hint=hint,
         )
     check_unique_variables([name for name, _ in pairs])
     for name, value in pairs:
         check_text("secrets", value, what=f"the value of secret `{name}`", private=True)
+        if len(f"{name}={value}".encode()) >= _VARIABLE_BYTES:
+            raise SpecError(
+                f"the value of secret `{name}` is longer than the 128 KiB that Linux has for a variable",
+                field="secrets",
+                hint="make a Kubernetes Secret or a volume of it, or let the service fetch it",
+            )
+    if sum(len(name) + len(value.encode()) for name, value in pairs) > _SECRET_BYTES:
+        raise SpecError(
+            "the secrets are more than 1 MiB together, which one Kubernetes Secret cannot hold",
+            field="secrets",
+            hint="have only what the service needs",
+        )
     whole = [s._name for s in secrets if s._source == "kubernetes" and s._key is None]
     values = {name: "" if names_only else value for name, value in pairs}
     return Content(secret_values=values, whole_secrets=tuple(dict.fromkeys(whole)))
+
+
+def _shown(secret: Secret) -> str:
+    """What messages call a variable that is not there: by its own name if that looks like one.
+
+    Whoever writes `--secret TOKEN=…` may have given the value, which then must not stand in a log.
+    """
+    is_plain = _VARIABLE_NAME.fullmatch(secret._name) is not None
+    return secret._name if is_plain else secret._variable or secret._name
+
+
+def _check_source(name: object) -> None:
+    """That it can be the name of a variable. If not, it may be the value, so no message shows it."""
+    if not isinstance(name, str) or not is_variable(name):
+        raise SpecError(
+            "what a secret is taken from must be the name of an environment variable, and never a value",
+            field="secrets",
+            hint="export the value as a variable, and give its name: letters, digits and `_`, no digit first",
+        )
 
 
 def _dotenv(path: Path) -> list[tuple[str, str]]:
@@ -261,6 +298,10 @@ def _dotenv(path: Path) -> list[tuple[str, str]]:
             raise SpecError(
                 f"`{name}` has no value in `{path}`", field="secrets", hint="give it one, or leave it out"
             )
+    if not found:
+        raise SpecError(
+            f"there is no variable in `{path}`", field="secrets", hint="give it one, or leave it out"
+        )
     return [(name, value) for name, value in found.items() if value]
 
 

@@ -61,6 +61,11 @@ class Volume:
 
     def __post_init__(self) -> None:
         check_object_name("volumes", self.name, what="the name of a volume")
+        if not isinstance(self.create, bool):
+            raise SpecError(
+                f"`create` of volume `{self.name}` is True or False, not {quoted(self.create)}",
+                field="volumes",
+            )
         if self.size is not None:
             text = check_text("volumes", self.size, what=f"the size of volume `{self.name}`")
             if not _SIZE.fullmatch(text):
@@ -118,14 +123,7 @@ class Volume:
         """
         from chalkcompute.service.volume_data import put_file
 
-        content = source.encode() if isinstance(source, str) else source
-        put_file(
-            self._access(make=True),
-            self.name,
-            path,
-            content if isinstance(content, bytes) else Path(content),
-            mode=mode,
-        )
+        put_file(self._access(make=True), self.name, path, _content(source), mode=mode)
 
     def put_dir(self, source: str | os.PathLike[str], path: str = "") -> list[str]:
         """Put all files of a folder here; what else is in the volume stays.
@@ -244,4 +242,20 @@ def _one(item: object) -> tuple[VolumeMount, Volume | None]:
         f"an item of `volumes` must be a name and a path, not {type(item).__name__} {quoted(item)}",
         field="volumes",
         hint=_FORMS,
+    )
+
+
+def _content(source: object) -> bytes | Path:
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, str):
+        try:
+            return source.encode()
+        except UnicodeEncodeError as error:
+            raise SpecError(f"the text cannot be written as UTF-8: {error.reason}", field="volumes") from None
+    if isinstance(source, os.PathLike):
+        return Path(source)
+    raise SpecError(
+        f"the source of a file must be bytes, text or a `pathlib.Path`, not {type(source).__name__}",
+        field="volumes",
     )

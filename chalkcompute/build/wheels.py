@@ -34,6 +34,18 @@ _NOT_PASSED = frozenset(
 )  # fmt: skip
 _TRAMPOLINE = re.compile(rb"#!/bin/sh\n'''exec' .*\n' '''\n")  # for interpreters whose path is too long
 _SHEBANG = re.compile(rb"#![^\n]*python[^\n]*\n")
+_HINTS = (
+    (
+        re.compile(r"invalid peer certificate|certificate verify failed", re.IGNORECASE),
+        "set `SSL_CERT_FILE` to a PEM file with the authority that signed the certificate of the index, or "
+        "of the proxy before it",
+    ),
+    (
+        re.compile(r"error sending request|dns error|timed out|connection (?:refused|reset)", re.IGNORECASE),
+        "see to the network, a proxy (`HTTPS_PROXY`) and the index (`PIP_INDEX_URL`; `pip.conf` does not "
+        "count)",
+    ),
+)
 _NO_WHEEL = re.compile(
     r"no usable wheels|no wheels? with|no (?:compatible|matching) wheels?|Wheels are required|"
     r"building from source is disabled|only has? wheels",
@@ -168,6 +180,11 @@ def _record(text: str, entries: Mapping[str, Entry], python: ImagePython) -> byt
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for uv: pip's settings of indexes are understood, uv's own win."""
     passed = {name: value for name, value in environ.items() if name not in _NOT_PASSED}
+    # As pip does since 24.2: a company's proxy is signed by an authority that only this machine knows.
+    # (`UV_NATIVE_TLS` is what older versions call it.)
+    if "UV_NATIVE_TLS" not in passed:
+        passed.setdefault("UV_SYSTEM_CERTS", "true")
+        passed.setdefault("UV_NATIVE_TLS", passed["UV_SYSTEM_CERTS"])
     if "PIP_INDEX_URL" in environ and "UV_INDEX_URL" not in environ:
         passed.setdefault("UV_DEFAULT_INDEX", environ["PIP_INDEX_URL"])
     if "PIP_EXTRA_INDEX_URL" in environ:
@@ -193,4 +210,7 @@ def _failure(said: str, python: ImagePython, platform: str) -> ImageBuildError:
             hint="ask for a version that has wheels, or install a container engine that can build them here "
             "(`buildah`, `podman` or `docker`)",
         )
+    for pattern, hint in _HINTS:
+        if pattern.search(said):
+            return ImageBuildError(message, hint=hint)
     return ImageBuildError(message, hint="see to the names and versions, and to the index (`PIP_INDEX_URL`)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from chalkcompute.errors import SpecError
 from chalkcompute.image.parts import LocalDirectory, LocalFile, Strategy
-from chalkcompute.spec.checks import check_integer, check_text, quoted
+from chalkcompute.spec.checks import check_permissions, check_text, quoted
 from chalkcompute.spec.environment import validate_variable
 from chalkcompute.spec.mounts import absolute_path, mount_path
 
@@ -145,7 +146,7 @@ def check_mode(value: object) -> int | None:
     """Permission bits, or None."""
     if value is None:
         return None
-    return check_integer(FIELD, value, 0, 0o777, meaning="`mode` of a file, as in `0o755`")
+    return check_permissions(FIELD, value)
 
 
 def check_strategy(value: object) -> Strategy:
@@ -175,6 +176,8 @@ def source(value: object, *, what: str) -> Path:
         else:
             reason = f"cannot be read: {error.strerror}"
         raise SpecError(f"{what} `{path}` {reason}", field=FIELD) from None
+    if not os.access(path, os.R_OK):
+        raise SpecError(f"{what} `{path}` cannot be read: {os.strerror(errno.EACCES)}", field=FIELD)
     return path
 
 

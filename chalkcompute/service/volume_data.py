@@ -31,6 +31,7 @@ from chalkcompute.service.scope import World
 from chalkcompute.service.volume_folder import FolderContent
 from chalkcompute.service.volume_paths import Content, Upload, VolumeEntry, inner_folder, inner_path
 from chalkcompute.service.volume_pod import IMAGE, open_in_pod, remove_finished, users_of
+from chalkcompute.spec.checks import check_permissions
 from chalkcompute.types import Manifest
 
 __all__ = [
@@ -301,8 +302,8 @@ def _files_of(source: Path) -> Iterator[Path]:
 
 
 def _upload(path: str, source: bytes | Path, mode: int | None) -> Upload:
-    if mode is not None and not 0 <= mode <= 0o777:
-        raise SpecError(f"the mode {mode:#o} is not made of permission bits", field="volumes")
+    if mode is not None:
+        check_permissions("volumes", mode)
     if isinstance(source, bytes):
         return Upload(path, len(source), _MODE if mode is None else mode, lambda: [source])
     try:

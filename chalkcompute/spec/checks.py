@@ -59,6 +59,21 @@ def _as_integer(value: object) -> str | None:
     return None
 
 
+def check_permissions(field: str, value: object) -> int:
+    """Permission bits of a file, 0 to 0o777. `755` without `0o` is taken for the mistake that it is."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 0o777:
+        octal = value if isinstance(value, str) else str(value)
+        is_octal = re.fullmatch(r"(?:0o)?[0-7]{1,3}", octal) is not None
+        raise SpecError(
+            f"`mode` of a file is made of permission bits, 0 to 0o777, not {quoted(value)}",
+            field=field,
+            hint=f"write `0o{octal.removeprefix('0o').lstrip('0') or '0'}`"
+            if is_octal
+            else "for example `0o755`",
+        )
+    return value
+
+
 def check_text(
     field: str,
     value: object,

@@ -23,6 +23,10 @@ __all__ = [
     "validate_volumes",
 ]
 
+# What a container runtime mounts itself. Some refuse another mount there; with others the replica has no
+# `/dev/null`, or no `/proc/self`.
+_KERNEL = ("dev", "proc", "sys")
+_SHARED_MEMORY = "/dev/shm"  # but this is often mounted, in a larger size
 _MODE_MAX = 0o777  # what a projected volume can set
 
 _T = TypeVar("_T", "VolumeMount", "FileMount")
@@ -174,11 +178,17 @@ def mount_path(field: str, value: object) -> str:
     """An absolute path in the replica at which something can be mounted.
 
     Raises:
-        SpecError: It is relative, the root, or has `..` or `:` in it.
+        SpecError: It is relative, the root, has `..` or `:` in it, or is where the kernel shows itself.
     """
     path = absolute_path(field, value)
     if ":" in path or path == "/":
         raise SpecError(f"nothing can be mounted at {quoted(path)}", field=field)
+    if path.split("/")[1] in _KERNEL and path != _SHARED_MEMORY and not path.startswith(f"{_SHARED_MEMORY}/"):
+        raise SpecError(
+            f"nothing can be mounted at {quoted(path)}: `/{path.split('/')[1]}` is the kernel's",
+            field=field,
+            hint="take a folder of your own, such as `/data`",
+        )
     return path
 
 

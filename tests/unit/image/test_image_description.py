@@ -184,7 +184,9 @@ _BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: _B.add_local_file("app.py", "/"), "nothing can be mounted at `/`"),
     (lambda: _B.add_local_file("app.py", "/a/../b"), r"has `\.\.` in it"),
     (lambda: _B.add_local_file("app.py", "/a\0"), "NUL"),
-    (lambda: _B.add_local_file("app.py", "/a", mode=0o1777), "must be 0 to 511"),
+    (lambda: _B.add_local_file("app.py", "/a", mode=0o1777), "is made of permission bits"),
+    (lambda: _B.add_local_file("app.py", "/a", mode=755), "is made of permission bits"),
+    (lambda: _B.add_local_file("app.py", "/proc/a"), "`/proc` is the kernel's"),
     (lambda: _B.add_local_file("app.py", "/a", strategy="bake"), "`strategy` is"),  # type: ignore[arg-type]
     (lambda: _B.add_local_dir("app.py", "/a"), "is not a directory"),
     (lambda: _B.add_local_dir("pkg", "/a", exclude="*.log"), "takes a list of texts"),

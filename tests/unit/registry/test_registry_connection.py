@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -15,95 +11,27 @@ import pytest
 
 from chalkcompute.errors import RegistryError
 from chalkcompute.registry import Registry
+from tests.unit.https_server import self_signed, serving
 from tests.unit.registry.fakes import file_of, manifest_of, sha256
 
 MANIFEST = manifest_of(b"{}")
 
 
-@contextmanager
-def serving(context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """A registry of one manifest, over TLS with a context; its port."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(MANIFEST)))
-            self.end_headers()
-            self.wfile.write(MANIFEST)
-
-        def log_message(self, *args: object) -> None:
-            """Nothing on stderr."""
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, request: object, client_address: object) -> None:
-            """Broken handshakes are what some tests are about."""
-
-        def finish_request(self, request: object, client_address: object) -> None:
-            # Here, in the thread of the request: a handshake in `accept` would stop all others.
-            assert isinstance(request, socket.socket)
-            stream = request if context is None else context.wrap_socket(request, server_side=True)
-            super().finish_request(stream, client_address)
-            if stream is not request:
-                stream.close()
-
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
-    """A self-signed certificate for `localhost`, as its PEM file and as a server's context."""
-    from datetime import UTC, datetime, timedelta
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    folder = tmp_path_factory.mktemp("authority")
-    pem, key_file = folder / "ca.pem", folder / "key.pem"
-    pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem, key_file)
-    return pem, context
+    return self_signed(tmp_path_factory.mktemp("authority"))
 
 
 def test_loopback_is_plain_http_and_knows_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
-    with serving() as port, Registry(f"127.0.0.1:{port}") as registry:
+    with serving(MANIFEST) as port, Registry(f"127.0.0.1:{port}") as registry:
         assert registry.manifest("a/b", "v1").raw == MANIFEST
 
 
 def test_loopback_that_speaks_only_tls(authority: tuple[Path, ssl.SSLContext]) -> None:
     pem, context = authority
-    with serving(context) as port, Registry(f"localhost:{port}", ca_file=pem) as registry:
+    with serving(MANIFEST, context) as port, Registry(f"localhost:{port}", ca_file=pem) as registry:
         assert registry.manifest("a/b", "v1").raw == MANIFEST
         assert registry.manifest("a/b", "v1").raw == MANIFEST
 
@@ -114,13 +42,13 @@ def test_the_authority_by_environment(
 ) -> None:
     pem, context = authority
     monkeypatch.setenv(variable, str(pem))
-    with serving(context) as port, Registry(f"localhost:{port}") as registry:
+    with serving(MANIFEST, context) as port, Registry(f"localhost:{port}") as registry:
         assert registry.manifest("a/b", "v1").raw == MANIFEST
 
 
 def test_a_certificate_that_is_not_trusted(authority: tuple[Path, ssl.SSLContext]) -> None:
     with (
-        serving(authority[1]) as port,
+        serving(MANIFEST, authority[1]) as port,
         Registry(f"localhost:{port}") as registry,
         pytest.raises(
             RegistryError, match=rf"the certificate of `localhost:{port}` is not trusted: self"

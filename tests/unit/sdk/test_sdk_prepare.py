@@ -27,3 +27,11 @@ def test_a_dotenv_file_that_comes_along_is_warned_of(tmp_path: Path) -> None:
     assert _warnings(base.add_local_file(tmp_path / ".env", "/app/.env")) == ()  # that was meant
     (tmp_path / ".gitignore").write_text(".env\n")
     assert _warnings(base.add_local_dir(tmp_path, "/app")) == ()
+
+
+def test_a_directory_of_which_nothing_comes_along_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("")
+    base = Image.debian_slim("3.12")
+    (warning,) = _warnings(base.add_local_dir(tmp_path, "/app", exclude=["*"]))
+    assert warning.startswith("nothing of the directory for `/app` goes along")
+    assert _warnings(base.add_local_dir(tmp_path, "/app")) == ()

@@ -33,6 +33,26 @@ def test_what_has_no_value_is_named(environ: dict[str, str]) -> None:
     assert dict(resolve([Secret.from_env("A")], environ, names_only=True).secret_values) == {"A": ""}
 
 
+@pytest.mark.parametrize("value", ["hunter2", "sk-ant-1", "AKIAIOSFODNN7EXAMPLE", "0a1b"])
+def test_a_value_in_place_of_a_name_is_not_repeated(value: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        resolve([Secret.from_env(value, alias="TOKEN")], {})
+    assert value not in f"{caught.value} {caught.value.hint}"
+    assert "never a value" in f"{caught.value} {caught.value.hint}"
+
+
+def test_what_no_replica_could_be_given(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="`A` is longer than the 128 KiB that Linux has"):
+        resolve([Secret.from_env("A")], {"A": "a" * (128 * 1024 - 2)})
+    environ = {f"A{number}": "a" * (128 * 1024 - 10) for number in range(9)}
+    assert resolve([Secret.from_env(name) for name in list(environ)[:8]], environ)
+    with pytest.raises(SpecError, match="more than 1 MiB together"):
+        resolve([Secret.from_env(name) for name in environ], environ)
+    (tmp_path / "empty.env").write_text("# nothing\n")
+    with pytest.raises(SpecError, match=r"no variable in `.*empty\.env`"):
+        resolve([Secret.from_dotenv(tmp_path / "empty.env")], {})
+
+
 def test_dotenv(tmp_path: Path) -> None:
     file = tmp_path / "prod.env"
     file.write_text("A=a${B}\nexport B='b c'\n")

@@ -241,8 +241,10 @@ def test_sources_that_cannot_be(local: VolumeAccess, tmp_path: Path) -> None:
         put_dir(local, "data", tmp_path / "folder")
     with pytest.raises(SpecError, match="is not a folder"):
         put_dir(local, "data", tmp_path / "no")
-    with pytest.raises(SpecError, match="is not made of permission bits"):
-        put_file(local, "data", "a", b"", mode=0o4755)
+    for mode, hint in ((0o4755, "for example `0o755`"), (755, "write `0o755`"), ("755", "write `0o755`")):
+        with pytest.raises(SpecError, match="is made of permission bits") as caught:
+            put_file(local, "data", "a", b"", mode=mode)  # type: ignore[arg-type]
+        assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize("later", ["longer", "l"])

@@ -138,6 +138,8 @@ def test_forms(volumes: Any, mounts: list[tuple[str, str, bool]]) -> None:
         ([("data", "data")], "is not absolute"),
         ([("data", "/")], "nothing can be mounted at `/`"),
         ([("data", "/a/../b")], "`..`"),
+        ([("data", "/dev")], "`/dev` is the kernel's"),
+        ([("data", "/sys/fs")], "`/sys` is the kernel's"),
         ([("data", "/a:b")], "nothing can be mounted"),
         ([("Data", "/a")], "cannot be the name of a volume"),
         ([("a", "/x"), ("b", "/x/")], "`/x` is given to volume `a` and to volume `b`"),
