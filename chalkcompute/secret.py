@@ -16,8 +16,8 @@ from chalkcompute.spec.secrets import SecretRef, check_object_name, check_unique
 
 __all__ = ["Secret", "check_secrets", "gather", "references", "resolve"]
 
-# As such names are nearly always written, and keys hardly ever.
-_VARIABLE_NAME = re.compile(r"[A-Z][A-Z0-9]{0,15}(?:_[A-Z0-9]{0,15})*")
+# As names of variables are nearly always written, right or wrong, and keys and passwords hardly ever.
+_LIKE_A_NAME = re.compile(r"(?=.*[A-Z])[A-Z0-9]{1,15}(?:[ ._-][A-Z0-9]{0,15})*")
 _VARIABLE_BYTES = 128 * 1024  # MAX_ARG_STRLEN, with name, `=` and the NUL at its end
 _SECRET_BYTES = 1024 * 1024  # MaxSecretSize of Kubernetes
 
@@ -252,18 +252,24 @@ def resolve(secrets: Sequence[Secret], environ: Mapping[str, str], *, names_only
     return Content(secret_values=values, whole_secrets=tuple(dict.fromkeys(whole)))
 
 
+def _is_shown(text: str) -> bool:
+    """Whether a message repeats what is given for the name of a variable: it may be the value."""
+    return _LIKE_A_NAME.fullmatch(text) is not None
+
+
 def _shown(secret: Secret) -> str:
     """What messages call a variable that is not there: by its own name if that looks like one.
 
     Whoever writes `--secret TOKEN=…` may have given the value, which then must not stand in a log.
     """
-    is_plain = _VARIABLE_NAME.fullmatch(secret._name) is not None
-    return secret._name if is_plain else secret._variable or secret._name
+    return secret._name if _is_shown(secret._name) else secret._variable or secret._name
 
 
 def _check_source(name: object) -> None:
-    """That it can be the name of a variable. If not, it may be the value, so no message shows it."""
-    if not isinstance(name, str) or not is_variable(name):
+    """That it can be the name of a variable; if not, it may be the value."""
+    if isinstance(name, str) and _is_shown(name):
+        validate_variable(name, field="secrets")
+    elif not isinstance(name, str) or not is_variable(name):
         raise SpecError(
             "what a secret is taken from must be the name of an environment variable, and never a value",
             field="secrets",

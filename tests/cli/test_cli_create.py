@@ -370,7 +370,8 @@ def test_secrets_and_volumes(invoke: Invoke, client: MemoryClient) -> None:
     [
         ("--secret=NOWHERE", "`NOWHERE` has no value here"),
         ("--secret=TOKEN=hunter2", "what is given is the name of a variable and never a value"),
-        ("--secret=A B", "must be the name of an environment variable, and never a value"),
+        ("--secret=A B", "`A B` cannot be the name of an environment variable"),
+        ("--secret=sk-1", "must be the name of an environment variable, and never a value"),
         ("--secret=TOKEN=", "must be the name of an environment variable, and never a value"),
         ("--volume=data", "is not `NAME:/path`"),
         ("--volume=data:/data:x", "is not `NAME:/path`"),
