@@ -12,6 +12,7 @@ from chalkcompute.manifests.claims import claim
 from chalkcompute.service.namespaces import read_namespace
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.spec.content import ClaimRequest
+from chalkcompute.types import Manifest
 
 __all__ = ["Claims", "ensure", "look", "make"]
 
@@ -58,12 +59,7 @@ def look(
             missing.append(wanted[name])
             modes = wanted[name].access_modes
         else:
-            if obj["metadata"].get("deletionTimestamp"):
-                raise SpecError(
-                    f"volume `{name}` in namespace `{namespace}` is being deleted",
-                    field="volumes",
-                    hint="wait until it is gone, and create it anew",
-                )
+            _check_usable(obj)
             modes = tuple((obj.get("spec") or {}).get("accessModes") or ())
         warnings += _sharing(name, modes, spec)
     return Claims(tuple(missing), tuple(warnings))
@@ -97,6 +93,28 @@ def ensure(cluster: Cluster, request: ClaimRequest, *, namespace: str) -> None:
         except ObjectNotFoundError:
             read_namespace(cluster, namespace)
             raise
+
+
+def _check_usable(claim: Manifest) -> None:
+    """That a claim that is there can be mounted as a folder.
+
+    Raises:
+        SpecError: It is on its way out, or a block device.
+    """
+    meta = claim["metadata"]
+    if meta.get("deletionTimestamp"):
+        raise SpecError(
+            f"volume `{meta['name']}` in namespace `{meta['namespace']}` is being deleted",
+            field="volumes",
+            hint="wait until it is gone, and create it anew",
+        )
+    if (claim.get("spec") or {}).get("volumeMode") == "Block":
+        raise SpecError(
+            f"volume `{meta['name']}` in namespace `{meta['namespace']}` is a block device without files "
+            "(`volumeMode: Block`)",
+            field="volumes",
+            hint="take one with `volumeMode: Filesystem`",
+        )
 
 
 def _sharing(name: str, modes: Sequence[str], spec: ScalingGroupSpec) -> list[str]:

@@ -91,6 +91,8 @@ def open_volume(access: VolumeAccess, name: str, *, write: bool) -> Iterator[Con
     claim = _claim(access, name)
     if claim["metadata"].get("deletionTimestamp"):
         raise ConflictError(f"the volume `{name}` is being deleted")
+    if claim["spec"].get("volumeMode") == "Block":
+        raise SpecError(f"the volume `{name}` is a block device without files", field="volumes")
     if _is_local(access):
         yield FolderContent(name, _folder(access, claim))
         return

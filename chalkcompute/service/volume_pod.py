@@ -79,7 +79,11 @@ def volume_pod(
         # It waits for the end itself: process 1 ignores SIGTERM unless it is told otherwise.
         "command": ["sh", "-c", f"trap 'exit 0' TERM; sleep {_LIFE_SECONDS} & wait"],
         "volumeMounts": [{"name": "volume", "mountPath": _MOUNT, "readOnly": not write}],
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
+        # Both limits, in the ratio that groups have: a quota may ask for them, a LimitRange bound the ratio.
+        "resources": {
+            "requests": {"cpu": "100m", "memory": "64Mi"},
+            "limits": {"cpu": "1", "memory": "256Mi"},
+        },
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

@@ -501,3 +501,9 @@ def test_a_volume_that_is_going_is_not_opened(cluster: ApiCluster, local: Volume
     cluster.delete("PersistentVolumeClaim", "data", "default")
     with pytest.raises(ConflictError, match="the volume `data` is being deleted"):
         listdir(local, "data")
+
+
+def test_a_volume_without_files(cluster: ApiCluster, local: VolumeAccess) -> None:
+    claim(cluster, volumeMode="Block")
+    with pytest.raises(SpecError, match="`data` is a block device without files"):
+        put_file(local, "data", "a", b"")

@@ -26,13 +26,17 @@ def wanted(spec: ScalingGroupSpec) -> ScalingGroupSpec:
     return replace(spec, volumes=(VolumeMount("data", "/data"),))
 
 
-def put_claim(cluster: ApiCluster, *modes: str) -> None:
+def put_claim(cluster: ApiCluster, *modes: str, volume_mode: str = "Filesystem") -> None:
     cluster.put(
         {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
             "metadata": {"name": "data", "namespace": "default"},
-            "spec": {"accessModes": list(modes), "resources": {"requests": {"storage": "1Gi"}}},
+            "spec": {
+                "accessModes": list(modes),
+                "volumeMode": volume_mode,
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
         }
     )
 
@@ -57,6 +61,13 @@ def test_one_that_is_not_there(client: ChalkClient, cluster: ApiCluster, wanted:
     with pytest.raises(SpecError, match="there is no volume `data`") as caught:
         client.create_scaling_group(wanted)
     assert caught.value.field == "volumes"
+    assert not {verb for verb, _ in cluster.calls} & set(FailingCluster.WRITES)
+
+
+def test_one_without_files(client: ChalkClient, cluster: ApiCluster, wanted: ScalingGroupSpec) -> None:
+    put_claim(cluster, "ReadWriteMany", volume_mode="Block")
+    with pytest.raises(SpecError, match="is a block device without files"):
+        client.create_scaling_group(wanted)
     assert not {verb for verb, _ in cluster.calls} & set(FailingCluster.WRITES)
 
 
