@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from chalkcompute.errors import SpecError
 from chalkcompute.image.parts import (
@@ -23,10 +23,26 @@ from chalkcompute.image.parts import (
     Step,
 )
 
-if TYPE_CHECKING:
-    from chalkcompute.image.description import Image
-
 __all__ = ["apt_line", "config_lines", "copy_line", "dockerfile_text", "env_line", "run_line"]
+
+
+class Described(Protocol):
+    """What is read here of an `Image`, which imports this module."""
+
+    @property
+    def base_image(self) -> str | None: ...
+    @property
+    def steps(self) -> Sequence[Step]: ...
+    @property
+    def files(self) -> Sequence[LocalFile | LocalDirectory]: ...
+    @property
+    def variables(self) -> Sequence[tuple[str, str]]: ...
+    @property
+    def working_dir(self) -> str | None: ...
+    @property
+    def command(self) -> Sequence[str] | None: ...
+    @property
+    def args(self) -> Sequence[str] | None: ...
 
 
 # What would not reach the shell as it is: a line break ends the instruction, a backslash at the end makes the
@@ -34,7 +50,7 @@ __all__ = ["apt_line", "config_lines", "copy_line", "dockerfile_text", "env_line
 _NOT_PLAIN = re.compile(r"[\n\r]|\\$|^\[|<<")
 
 
-def dockerfile_text(image: Image, folder: Path) -> str:
+def dockerfile_text(image: Described, folder: Path) -> str:
     """The whole image, its sources as seen from `folder`."""
 
     def seen(path: Path) -> str:
@@ -101,7 +117,7 @@ def run_line(command: str) -> str:
     return "RUN " + json.dumps(["/bin/sh", "-c", text])
 
 
-def config_lines(image: Image) -> list[str]:
+def config_lines(image: Described) -> list[str]:
     """Environment, working folder, entrypoint and arguments."""
     lines = [env_line(name, value) for name, value in image.variables]
     if image.working_dir is not None:
