@@ -24,7 +24,7 @@ from chalkcompute.image import (
     PipRequirements,
     RunCommands,
 )
-from chalkcompute.image.dockerfile import apt_line, copy_line, env_line, run_line
+from chalkcompute.image.dockerfile import apt_line, copy_line, env_line, run_line, workdir_line
 from chalkcompute.sources import SourceSet
 from chalkcompute.spec.checks import without_credentials
 
@@ -138,7 +138,7 @@ def write_context(plan: Plan, base: str, folder: Path) -> tuple[Path, Path, dict
 def _settings(image: Image) -> list[str]:
     # Steps see them; a value with a line break cannot be written here, and has its place in the result.
     lines = [env_line(name, value) for name, value in image.variables if "\n" not in value]
-    return [*lines, f"WORKDIR {image.working_dir}"] if image.working_dir is not None else lines
+    return [*lines, workdir_line(image.working_dir)] if image.working_dir is not None else lines
 
 
 def _requirements(path: Path, plan: Plan) -> dict[str, bytes]:

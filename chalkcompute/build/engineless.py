@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from chalkcompute.build.base import Base, BaseImage
@@ -41,7 +41,8 @@ def build_without_engine(
     """
     with tempfile.TemporaryDirectory(prefix="chalk-build-", dir=_made(cache)) as name:
         scratch = Path(name)
-        copied = [_copied(files, scratch, n) for n, files in enumerate(plan.copied)]
+        existing = sorted({folder for image in base.images for folder in _folders(image)})
+        copied = [_copied(files, scratch, n, existing) for n, files in enumerate(plan.copied)]
         made: list[tuple[Composed, list[Layer]]] = []
         for image in base.images:
             layers = [*_packages(plan, base, image, environ, cache, say), *copied]
@@ -62,9 +63,24 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _copied(files: SourceSet, scratch: Path, number: int) -> Layer:
+def _folders(image: BaseImage) -> Iterator[str]:
+    """Folders that a base is sure to have, with their parents.
+
+    A layer that has them too would change their owner: a service that is not root would lose its own home.
+    """
+    config = image.config.get("config") or {}
+    found = [str(config.get("WorkingDir") or "")]
+    found += [item.removeprefix("HOME=") for item in config.get("Env") or () if item.startswith("HOME=")]
+    user = str(config.get("User") or "").partition(":")[0]
+    if user and not user.isdecimal():
+        found.append(f"/home/{user}")
+    yield from (folder for folder in found if folder.startswith("/"))
+
+
+def _copied(files: SourceSet, scratch: Path, number: int, existing: Sequence[str]) -> Layer:
     made_by = f"chalk copy {files.destination}"
-    return write_layer(source_entries(files), scratch / f"copied-{number}.tar.gz", made_by)
+    path = scratch / f"copied-{number}.tar.gz"
+    return write_layer(source_entries(files), path, made_by, existing=existing)
 
 
 def _packages(

@@ -37,6 +37,9 @@ __all__ = [
 FIELD = "image"
 
 _PYTHON_VERSION = re.compile(r"3\.\d{1,2}(?:\.\d{1,2})?")
+_LOCAL = re.compile(
+    r"@\s*[./~]|^(?:[^@:\s]+\s*@\s*)?[^@:\s]+\.(?:whl|zip|tar\.gz)$"
+)  # `x.whl`, `x @ ./x.whl`
 _APT_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(?::[a-z0-9-]+)?(?:=[A-Za-z0-9.+:~-]+|/[a-z0-9.-]+)?")
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -87,7 +90,7 @@ def _package(position: int, package: str) -> str:
         raise SpecError(f"{what} has a line break in it", field=FIELD, hint="write one item for each package")
     if text.startswith(("#", "@")):
         raise SpecError(f"{what} is not a package", field=FIELD)
-    if text.startswith((".", "/", "~", "\\")) or "file:" in text:
+    if text.startswith((".", "/", "~", "\\")) or "file:" in text or _LOCAL.search(text):
         raise SpecError(
             f"{what} is a path of this machine",
             field=FIELD,

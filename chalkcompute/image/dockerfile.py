@@ -23,7 +23,7 @@ from chalkcompute.image.parts import (
     Step,
 )
 
-__all__ = ["apt_line", "config_lines", "copy_line", "dockerfile_text", "env_line", "run_line"]
+__all__ = ["apt_line", "config_lines", "copy_line", "dockerfile_text", "env_line", "run_line", "workdir_line"]
 
 
 class Described(Protocol):
@@ -119,14 +119,24 @@ def run_line(command: str) -> str:
 
 def config_lines(image: Described) -> list[str]:
     """Environment, working folder, entrypoint and arguments."""
-    lines = [env_line(name, value) for name, value in image.variables]
+    lines = [
+        f"# ENV {name} has a line break in it, which no Dockerfile can say"
+        if "\n" in value
+        else env_line(name, value)
+        for name, value in image.variables
+    ]
     if image.working_dir is not None:
-        lines.append(f"WORKDIR {image.working_dir}")
+        lines.append(workdir_line(image.working_dir))
     if image.command is not None:
         lines.append(f"ENTRYPOINT {json.dumps(list(image.command))}")
     if image.args is not None:
         lines.append(f"CMD {json.dumps(list(image.args))}")
     return lines
+
+
+def workdir_line(folder: str) -> str:
+    """`WORKDIR`, of which nothing is expanded."""
+    return "WORKDIR " + re.sub(r"([\\$])", r"\\\1", folder)
 
 
 def env_line(name: str, value: str) -> str:

@@ -102,6 +102,7 @@ def push_base(
     env: tuple[str, ...] = ("PATH=/usr/local/bin:/usr/bin:/bin", "PYTHON_VERSION=3.12.4"),
     files: dict[str, bytes] | None = None,
     media_type: str = OCI_MANIFEST,
+    **config_of_base: str,
 ) -> str:
     """A tiny base; its reference."""
     with Registry(host) as registry:
@@ -113,7 +114,7 @@ def push_base(
                     "os": "linux",
                     "architecture": architecture,
                     "created": "2026-01-02T03:04:05Z",
-                    "config": {"Env": list(env), "Cmd": ["python3"]},
+                    "config": {"Env": list(env), "Cmd": ["python3"], **config_of_base},
                     "rootfs": {"type": "layers", "diff_ids": [digest_of(gzip.decompress(layer))]},
                     "history": [{"created_by": "base"}],
                 }

@@ -203,6 +203,20 @@ def test_a_copy_of_the_base_is_used_when_its_registry_is_out_of_reach(
     assert f"its copy in `{registry_host}` is used for `{away}/mirrored:1`" in warning
 
 
+def test_folders_of_the_base_keep_their_owner(build: Build, registry_host: str, tmp_path: Path) -> None:
+    """What the layer has of them would be root's."""
+    base = push_base(
+        registry_host, "owner/base", env=("HOME=/var/lib/a",), User="app:app", WorkingDir="/srv/w"
+    )
+    image = Image.base(base)
+    for number, folder in enumerate(("/home/app", "/srv/w", "/var/lib/a", "/home/other")):
+        (tmp_path / "file").write_text("")
+        image = image.add_local_file(tmp_path / "file", f"{folder}/new/f{number}", strategy="copy")
+    built = pull(registry_host, "owner/app", build(image, "owner/app").digest)
+    folders = [{name for name, m in built.members(n).items() if m.isdir()} for n in range(1, 5)]
+    assert folders == [{"home/app/new"}, {"srv/w/new"}, {"var/lib/a/new"}, {"home/other", "home/other/new"}]
+
+
 def test_a_base_that_cannot_be(build: Build, registry_host: str, other_host: str) -> None:
     for host in (registry_host, other_host):
         with pytest.raises(ImageNotFoundError, match="nosuch/base"):

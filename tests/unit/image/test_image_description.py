@@ -108,6 +108,14 @@ def test_a_command_reaches_the_shell_as_it_is(command: str) -> None:
     assert lines == ["FROM a", "RUN " + json.dumps(["/bin/sh", "-c", command]), "RUN echo two"]
 
 
+def test_what_a_dockerfile_cannot_say() -> None:
+    image = Image.base("a").env({"KEY": "one\nTWO=2"}).workdir("/a/$B")
+    assert image.dockerfile().splitlines()[1:] == [
+        "# ENV KEY has a line break in it, which no Dockerfile can say",
+        "WORKDIR /a/\\$B",
+    ]
+
+
 def test_from_a_dockerfile(here: Path) -> None:
     image = Image.from_dockerfile("Dockerfile").cmd(["x"])
     assert (image.base_image, image.needs_build) == ("", True)
@@ -170,6 +178,8 @@ _BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: _B.pip_install(["-r"]), "is an option"),
     (lambda: _B.pip_install(["./pkg"]), "a path of this machine"),
     (lambda: _B.pip_install(["a @ file:///x"]), "a path of this machine"),
+    (lambda: _B.pip_install(["a @ ./a-1-py3-none-any.whl"]), "a path of this machine"),
+    (lambda: _B.pip_install(["wheels/a-1-py3-none-any.whl"]), "a path of this machine"),
     (lambda: _B.pip_install(["a\nb"]), "line break"),
     (lambda: _B.pip_install(["a\0"]), "NUL"),
     (lambda: _B.pip_install([Secret()]), "must be text"),  # type: ignore[list-item]
