@@ -68,7 +68,8 @@ def prepare_image(
     """
     mounted, copied = _divided(image)
     content = replace(content, files=(*content.files, *(_content(item) for item in mounted)))
-    warned = (*_exposed([*mounted, *copied]), *_empty([*mounted, *copied]))
+    sets = [*mounted, *copied]
+    warned = (*_exposed(sets), *_empty(sets))
     if not image.needs_build and not copied:
         secret = {*content.secret_values, *(ref.env for ref in spec.secrets)}
         return PreparedImage(_configured(spec, image, secret), content, warned)

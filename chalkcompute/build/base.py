@@ -61,6 +61,16 @@ class BaseImage:
     config: dict[str, Any]
     layers: tuple[Descriptor, ...]
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What containers of it start with: `Env`, `User`, `WorkingDir`, `Labels` and so on."""
+        return self.config.get("config") or {}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Its environment variables; of one that it has twice, the last."""
+        return dict(item.split("=", 1) for item in self.settings.get("Env") or () if "=" in item)
+
 
 @dataclass(frozen=True, slots=True)
 class Base:

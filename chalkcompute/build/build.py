@@ -94,27 +94,8 @@ def build_image(
             inputs = [base.digest]
         key = plan.key(inputs)[:_TAG]
         known = _known(target, goal.path, key)
-        digest = known
-        if digest is None:
-            if plan.steps_to_run and not push:
-                raise ImageBuildError(
-                    f"{what_runs(plan.steps_to_run[-1])} has not run yet, and nothing is to be pushed now",
-                    hint="what such a step makes is known only once it has run: build and push it first",
-                )
-            build = _Build(goal, target, environ, cache, push, say)
-            tidy(cache)
-            try:
-                made = build.make(plan, base, inputs)
-            except OSError as error:
-                where = f"`{error.filename}`: " if error.filename else ""
-                raise ImageBuildError(
-                    f"the image cannot be built: {where}{error.strerror or error}",
-                    hint=f"it needs a folder to write to, with room in it: `{cache}`",
-                ) from error
-            digest = made.digest
-            if push:
-                # The tag comes last: who finds it finds all of the image.
-                target.push_manifest(goal.path, key, made.media_type, made.manifest)
+        build = _Build(goal, target, environ, cache, push, say)
+        digest = known if known is not None else build.run(plan, base, inputs, key)
     return BuiltImage(
         reference=f"{goal.domain}/{goal.path}@{digest}",
         tag=f"{goal.domain}/{goal.path}:{key}",
@@ -144,6 +125,27 @@ class _Build:
     cache: Path
     push: bool
     say: Callable[[str], None]
+
+    def run(self, plan: Plan, base: Base | None, inputs: Sequence[str], key: str) -> str:
+        """Make the image and tag it with its key; its digest."""
+        if plan.steps_to_run and not self.push:
+            raise ImageBuildError(
+                f"{what_runs(plan.steps_to_run[-1])} has not run yet, and nothing is to be pushed now",
+                hint="what such a step makes is known only once it has run: build and push it first",
+            )
+        tidy(self.cache)
+        try:
+            made = self.make(plan, base, inputs)
+        except OSError as error:
+            where = f"`{error.filename}`: " if error.filename else ""
+            raise ImageBuildError(
+                f"the image cannot be built: {where}{error.strerror or error}",
+                hint=f"it needs a folder to write to, with room in it: `{self.cache}`",
+            ) from error
+        if self.push:
+            # The tag comes last: who finds it finds all of the image.
+            self.target.push_manifest(self.goal.path, key, made.media_type, made.manifest)
+        return made.digest
 
     def make(self, plan: Plan, base: Base | None, inputs: Sequence[str]) -> Composed:
         """Steps that must run first, by an engine; then all else without one."""

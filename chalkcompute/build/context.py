@@ -19,12 +19,11 @@ from chalkcompute.image import (
     AptInstall,
     CopyFiles,
     FromDockerfile,
-    Image,
     PipInstall,
     PipRequirements,
     RunCommands,
 )
-from chalkcompute.image.dockerfile import apt_line, copy_line, env_line, run_line, workdir_line
+from chalkcompute.image.dockerfile import apt_line, copy_line, run_line, setting_lines
 from chalkcompute.sources import SourceSet
 from chalkcompute.spec.checks import without_credentials
 
@@ -111,7 +110,7 @@ def write_context(plan: Plan, base: str, folder: Path) -> tuple[Path, Path, dict
     context = folder / "context"
     context.mkdir()
     by_destination = {files.destination: files for files in plan.copied}
-    lines = [f"FROM {base}", *_settings(plan.image)]
+    lines = [f"FROM {base}", *setting_lines(plan.image)]
     secrets: dict[str, Path] = {}
     for number, step in enumerate(plan.steps):
         match step:
@@ -133,12 +132,6 @@ def write_context(plan: Plan, base: str, folder: Path) -> tuple[Path, Path, dict
     dockerfile = folder / "Dockerfile"
     dockerfile.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return dockerfile, context, secrets
-
-
-def _settings(image: Image) -> list[str]:
-    # Steps see them; a value with a line break cannot be written here, and has its place in the result.
-    lines = [env_line(name, value) for name, value in image.variables if "\n" not in value]
-    return [*lines, workdir_line(image.working_dir)] if image.working_dir is not None else lines
 
 
 def _requirements(path: Path, plan: Plan) -> dict[str, bytes]:

@@ -142,7 +142,7 @@ def run_steps(
 
 def _check_can_run(image: BaseImage, name: str, plan: Plan) -> None:
     """The host base of a local cluster has nothing in it that could run."""
-    if _HOST_BASE in ((image.config.get("config") or {}).get("Labels") or {}):
+    if _HOST_BASE in (image.settings.get("Labels") or {}):
         step = [step for step in plan.steps if not isinstance(step, CopyFiles)][-1]
         raise ImageBuildError(
             f"{what_runs(step)} cannot run: `{name}` could not be pulled, and this machine's "

@@ -68,13 +68,12 @@ def _folders(image: BaseImage) -> Iterator[str]:
 
     A layer that has them too would change their owner: a service that is not root would lose its own home.
     """
-    config = image.config.get("config") or {}
-    found = [str(config.get("WorkingDir") or "")]
-    found += [item.removeprefix("HOME=") for item in config.get("Env") or () if item.startswith("HOME=")]
-    user = str(config.get("User") or "").partition(":")[0]
+    user = str(image.settings.get("User") or "").partition(":")[0]
     if user and not user.isdecimal():
-        found.append(f"/home/{user}")
-    yield from (folder for folder in found if folder.startswith("/"))
+        yield f"/home/{user}"
+    for folder in (image.settings.get("WorkingDir"), image.environment.get("HOME")):
+        if isinstance(folder, str) and folder.startswith("/"):
+            yield folder
 
 
 def _copied(files: SourceSet, scratch: Path, number: int, existing: Sequence[str]) -> Layer:

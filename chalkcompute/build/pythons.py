@@ -65,9 +65,7 @@ def find_python(base: BaseImage, name: str, fetch: Fetch) -> ImagePython:
     Raises:
         ImageBuildError: It has no Python 3, or a layer cannot be read.
     """
-    environment = dict(
-        item.split("=", 1) for item in (base.config.get("config") or {}).get("Env") or [] if "=" in item
-    )
+    environment = base.environment
     path = environment.get("PATH", _PATH)
     said = _VERSION.fullmatch(environment.get("PYTHON_VERSION", ""))
     official = None

@@ -23,7 +23,7 @@ from chalkcompute.image.parts import (
     Step,
 )
 
-__all__ = ["apt_line", "config_lines", "copy_line", "dockerfile_text", "env_line", "run_line", "workdir_line"]
+__all__ = ["apt_line", "config_lines", "copy_line", "dockerfile_text", "run_line", "setting_lines"]
 
 
 class Described(Protocol):
@@ -117,16 +117,22 @@ def run_line(command: str) -> str:
     return "RUN " + json.dumps(["/bin/sh", "-c", text])
 
 
-def config_lines(image: Described) -> list[str]:
-    """Environment, working folder, entrypoint and arguments."""
+def setting_lines(image: Described) -> list[str]:
+    """Environment and working folder: what steps see, too."""
     lines = [
         f"# ENV {name} has a line break in it, which no Dockerfile can say"
         if "\n" in value
-        else env_line(name, value)
+        else _env_line(name, value)
         for name, value in image.variables
     ]
     if image.working_dir is not None:
-        lines.append(workdir_line(image.working_dir))
+        lines.append("WORKDIR " + re.sub(r"([\\$])", r"\\\1", image.working_dir))  # nothing is expanded
+    return lines
+
+
+def config_lines(image: Described) -> list[str]:
+    """Environment, working folder, entrypoint and arguments."""
+    lines = setting_lines(image)
     if image.command is not None:
         lines.append(f"ENTRYPOINT {json.dumps(list(image.command))}")
     if image.args is not None:
@@ -134,12 +140,7 @@ def config_lines(image: Described) -> list[str]:
     return lines
 
 
-def workdir_line(folder: str) -> str:
-    """`WORKDIR`, of which nothing is expanded."""
-    return "WORKDIR " + re.sub(r"([\\$])", r"\\\1", folder)
-
-
-def env_line(name: str, value: str) -> str:
+def _env_line(name: str, value: str) -> str:
     """`ENV`, quoted so that nothing of it is expanded."""
     escaped = re.sub(r'(["\\$])', r"\\\1", value)
     return f'ENV {name}="{escaped}"'

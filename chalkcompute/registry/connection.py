@@ -19,12 +19,12 @@ from chalkcompute.registry.failures import answer_failure, error_code, is_certif
 from chalkcompute.registry.tokens import Authorizer, is_loopback
 
 __all__ = [
-    "LONGEST_WAIT",
     "PASSING",
     "PAUSES",
     "Answer",
     "Connection",
     "Content",
+    "is_too_long",
     "pause",
     "pieces",
     "retry_after",
@@ -40,7 +40,7 @@ _REDIRECTS = 5
 _ERROR_BODY = 64 * 1024
 # Pauses before the second, third and fourth try of a request that may be repeated, seconds.
 PAUSES = (0.2, 1.0, 3.0)
-LONGEST_WAIT = 30.0
+_LONGEST_WAIT = 30.0
 PASSING = frozenset({500, 502, 503, 504})
 
 Content = Callable[[], Iterable[bytes]]
@@ -176,8 +176,7 @@ class Connection:
                 if attempt == last or not _may_pass(error, repeat):
                     raise
             else:
-                too_long = wait is not None and wait > LONGEST_WAIT
-                if attempt == last or too_long or not _may_pass(failure, repeat):
+                if attempt == last or is_too_long(wait) or not _may_pass(failure, repeat):
                     raise failure
             pause(PAUSES[attempt] if wait is None else wait)
         raise AssertionError("the last try returns or raises")
@@ -352,6 +351,11 @@ def _tls_context(host: str, ca_file: Path | None) -> ssl.SSLContext:
             hint="`CHALK_REGISTRY_CA_FILE` and `SSL_CERT_FILE` must name PEM files of certificates",
         ) from None
     return context
+
+
+def is_too_long(wait: float | None) -> bool:
+    """Whether a registry asks for more seconds than anybody here waits."""
+    return wait is not None and wait > _LONGEST_WAIT
 
 
 def retry_after(headers: httpx.Headers) -> float | None:

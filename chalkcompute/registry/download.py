@@ -10,10 +10,10 @@ import httpx
 
 from chalkcompute.errors import RegistryError
 from chalkcompute.registry.connection import (
-    LONGEST_WAIT,
     PASSING,
     PAUSES,
     Connection,
+    is_too_long,
     pause,
     pieces,
     retry_after,
@@ -161,8 +161,7 @@ class _Download:
             failure.__cause__ = error
             return failure
         self._wait = retry_after(answer.headers)
-        too_long = self._wait is not None and self._wait > LONGEST_WAIT
-        if too_long or not (answer.status in (416, 429) or answer.status in PASSING):
+        if is_too_long(self._wait) or not (answer.status in (416, 429) or answer.status in PASSING):
             raise failure
         return failure
 

@@ -62,17 +62,7 @@ def volume_pod(
     """
     meta = claim["metadata"]
     labels = {MANAGED_BY: MANAGED_BY_CHALK, VOLUME: meta["name"][:63].rstrip("-.")}
-    security: dict[str, Any] = {"runAsUser": 0}
-    capabilities: dict[str, Any] = {"drop": ["ALL"], "add": ["DAC_OVERRIDE", "FOWNER"]}
-    if restricted:
-        # The group of what is in the volume is changed only where its top does not have it yet.
-        security = {
-            "runAsNonRoot": True,
-            "runAsUser": _RESTRICTED_USER,
-            "fsGroup": _RESTRICTED_USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-        }
-        capabilities = {"drop": ["ALL"]}
+    user, capabilities = _rights(restricted=restricted)
     container = {
         "name": _CONTAINER,
         "image": image,
@@ -96,7 +86,7 @@ def volume_pod(
         "terminationGracePeriodSeconds": 0,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {**security, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {**user, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
         "volumes": [{"name": "volume", "persistentVolumeClaim": {"claimName": meta["name"]}}],
     }
@@ -111,6 +101,20 @@ def volume_pod(
         "metadata": {"name": f"chalk-volume-{suffix}", "namespace": meta["namespace"], "labels": labels},
         "spec": spec,
     }
+
+
+def _rights(*, restricted: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The user of a Pod, and the capabilities of its container."""
+    if not restricted:
+        return {"runAsUser": 0}, {"drop": ["ALL"], "add": ["DAC_OVERRIDE", "FOWNER"]}
+    user = {
+        "runAsNonRoot": True,
+        "runAsUser": _RESTRICTED_USER,
+        "fsGroup": _RESTRICTED_USER,
+        # The group of what is in the volume is changed only where its top does not have it yet.
+        "fsGroupChangePolicy": "OnRootMismatch",
+    }
+    return user, {"drop": ["ALL"]}
 
 
 @contextlib.contextmanager

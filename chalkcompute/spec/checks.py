@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping
 
 from chalkcompute.errors import SpecError
 
-__all__ = ["check_integer", "check_string_map", "check_text", "quoted", "without_credentials"]
+__all__ = [
+    "check_integer",
+    "check_permissions",
+    "check_string_map",
+    "check_text",
+    "quoted",
+    "without_credentials",
+]
 
 _SHOWN = 60
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")  # to the last `@`: a password may have one in it
@@ -62,7 +69,7 @@ def _as_integer(value: object) -> str | None:
 def check_permissions(field: str, value: object) -> int:
     """Permission bits of a file, 0 to 0o777. `755` without `0o` is taken for the mistake that it is."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 0o777:
-        octal = value if isinstance(value, str) else str(value)
+        octal = str(value)
         is_octal = re.fullmatch(r"(?:0o)?[0-7]{1,3}", octal) is not None
         raise SpecError(
             f"`mode` of a file is made of permission bits, 0 to 0o777, not {quoted(value)}",

@@ -183,9 +183,10 @@ def mount_path(field: str, value: object) -> str:
     path = absolute_path(field, value)
     if ":" in path or path == "/":
         raise SpecError(f"nothing can be mounted at {quoted(path)}", field=field)
-    if path.split("/")[1] in _KERNEL and path != _SHARED_MEMORY and not path.startswith(f"{_SHARED_MEMORY}/"):
+    top = path.split("/")[1]
+    if top in _KERNEL and not f"{path}/".startswith(f"{_SHARED_MEMORY}/"):
         raise SpecError(
-            f"nothing can be mounted at {quoted(path)}: `/{path.split('/')[1]}` is the kernel's",
+            f"nothing can be mounted at {quoted(path)}: `/{top}` is the kernel's",
             field=field,
             hint="take a folder of your own, such as `/data`",
         )

@@ -82,6 +82,15 @@ class _serving:  # noqa: N801 -- used as a function
         self._process.wait()
 
 
+def fake_buildah(folder: Path, script: str) -> str:
+    """A `buildah` that is a shell script; the `PATH` that has it first."""
+    folder.mkdir()
+    program = folder / "buildah"
+    program.write_text(f"#!/bin/sh\n{script}")
+    program.chmod(0o755)
+    return f"{folder}:/usr/bin:/bin"
+
+
 def tar_gz(files: dict[str, bytes]) -> bytes:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as tar:

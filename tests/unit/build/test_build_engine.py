@@ -19,7 +19,7 @@ from chalkcompute.build.plan import make_plan
 from chalkcompute.errors import ImageBuildError
 from chalkcompute.image import FromDockerfile, Image
 from chalkcompute.sources import collect
-from tests.unit.build.conftest import Build, make_wheel, pull, push_base
+from tests.unit.build.conftest import Build, fake_buildah, make_wheel, pull, push_base
 
 SITE = "usr/local/lib/python3.12/site-packages"
 
@@ -167,21 +167,18 @@ def shell() -> dict[str, bytes]:
 
 
 def test_an_engine_that_says_nothing_good(tmp_path: Path, build: Build, registry_host: str) -> None:
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    fake = tools / "buildah"
-    fake.write_text(
-        "#!/bin/sh\necho 'STEP 1/2: ENV A=\"canary\"'\necho 'STEP 2/2: RUN make'\n"
-        "echo 'https://u:canary@host/x: no' >&2\nexit 3\n"
+    path = fake_buildah(
+        tmp_path / "tools",
+        "echo 'STEP 1/2: ENV A=\"canary\"'\necho 'STEP 2/2: RUN make'\n"
+        "echo 'https://u:canary@host/x: no' >&2\nexit 3\n",
     )
-    fake.chmod(0o755)
     base = push_base(registry_host, "engine-bad/base")
     said: list[str] = []
     image = Image.base(base).run_commands("make")
     with pytest.raises(
         ImageBuildError, match="could not build the image for linux/amd64 at `RUN make`"
     ) as caught:
-        build(image, "engine-bad/app", environ={"PATH": f"{tools}:/usr/bin:/bin"}, on_progress=said.append)
+        build(image, "engine-bad/app", environ={"PATH": path}, on_progress=said.append)
     assert "https://host/x: no" in str(caught.value.hint)
     assert "canary" not in f"{caught.value.hint} {said}"
     assert said[-2:] == ["buildah: ENV A", "buildah: RUN make"]
@@ -192,11 +189,7 @@ def test_a_package_without_wheels_goes_to_the_engine(
 ) -> None:
     base = push_base(registry_host, "engine-wheel/base")
     make_wheel(wheels, "mine", tag="cp312-cp312-macosx_11_0_arm64")
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "buildah").write_text("#!/bin/sh\necho no compiler\nexit 1\n")
-    (tools / "buildah").chmod(0o755)
-    changed = environ | {"PATH": f"{tools}:/usr/bin:/bin"}
+    changed = environ | {"PATH": fake_buildah(tmp_path / "tools", "echo no compiler\nexit 1\n")}
     with pytest.raises(ImageBuildError, match="`buildah` could not build it either") as caught:
         build(Image.base(base).pip_install(["mine"]), "engine-wheel/app", environ=changed)
     assert "mine" in str(caught.value)

@@ -9,7 +9,7 @@ import pytest
 
 from chalkcompute.errors import ImageBuildError
 from chalkcompute.image import Image
-from tests.unit.build.conftest import Build, make_wheel, pull, push_base
+from tests.unit.build.conftest import Build, fake_buildah, make_wheel, pull, push_base
 from tests.unit.local_images.conftest import Cluster
 
 
@@ -33,9 +33,7 @@ def test_a_base_elsewhere_comes_through_the_cluster(cluster: Cluster, build: Bui
 
 
 def test_the_host_base_says_so(cluster: Cluster, build: Build, tmp_path: Path) -> None:
-    (tmp_path / "buildah").write_text("#!/bin/sh\n")
-    (tmp_path / "buildah").chmod(0o755)
-    engine = {"PATH": str(tmp_path)}
+    engine = {"PATH": fake_buildah(tmp_path / "tools", "")}
     built = build(Image.debian_slim("3.12").pip_install(["tiny"]), "default/app", host=cluster.host)
     assert built.is_new
     assert any("python:3.12-slim-trixie" in text for text in built.warnings)
@@ -51,11 +49,7 @@ def test_the_host_base_compiles_nothing(
     cluster: Cluster, build: Build, tmp_path: Path, wheels: Path, environ: dict[str, str]
 ) -> None:
     make_wheel(wheels, "mine", tag="cp312-cp312-macosx_11_0_arm64")
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "buildah").write_text("#!/bin/sh\n")
-    (tools / "buildah").chmod(0o755)
-    changed = environ | {"PATH": f"{tools}:/usr/bin:/bin"}
+    changed = environ | {"PATH": fake_buildah(tmp_path / "tools", "")}
     said = r"could not build it either: `pip_install\(\['mine'\]\)` cannot run: .* stands in for it"
     with pytest.raises(ImageBuildError, match=said):
         build(

@@ -247,6 +247,17 @@ def test_sources_that_cannot_be(local: VolumeAccess, tmp_path: Path) -> None:
         assert caught.value.hint == hint
 
 
+def _slow(cluster: ApiCluster, local: VolumeAccess, happens: Callable[[], object]) -> VolumeAccess:
+    """One in which something happens while the claim is looked up."""
+
+    class Slow(Local):
+        def get(self, kind: str, name: str, namespace: str | None = None) -> Manifest:
+            happens()
+            return super().get(kind, name, namespace)
+
+    return dataclasses.replace(local, cluster=Slow(cluster.api, cluster.clock))
+
+
 @pytest.mark.parametrize("later", ["longer", "l"])
 def test_a_file_that_changes_while_it_is_read(
     cluster: ApiCluster, local: VolumeAccess, state: Path, tmp_path: Path, later: str
@@ -256,12 +267,7 @@ def test_a_file_that_changes_while_it_is_read(
     source = tmp_path / "log"
     source.write_text("line")
 
-    class Slow(Local):
-        def get(self, kind: str, name: str, namespace: str | None = None) -> Manifest:
-            source.write_text(later)
-            return super().get(kind, name, namespace)
-
-    access = dataclasses.replace(local, cluster=Slow(cluster.api, cluster.clock))
+    access = _slow(cluster, local, lambda: source.write_text(later))
     with pytest.raises(ConflictError, match="changed while it was read"):
         put_file(access, "data", "log", source)
     assert listdir(local, "data") == []
@@ -274,12 +280,7 @@ def test_a_file_that_goes_before_it_is_read(
     source = tmp_path / "log"
     source.write_text("line")
 
-    class Slow(Local):
-        def get(self, kind: str, name: str, namespace: str | None = None) -> Manifest:
-            source.unlink()
-            return super().get(kind, name, namespace)
-
-    access = dataclasses.replace(local, cluster=Slow(cluster.api, cluster.clock))
+    access = _slow(cluster, local, source.unlink)
     with pytest.raises(SpecError, match="log` cannot be read: No such file or directory"):
         put_file(access, "data", "log", source)
 
