@@ -5,8 +5,9 @@
     kubelet     turns Pods into replicas               uses `Api` and `Runtime`
     runtime     starts and stops replica processes     implements `Runtime`, uses `Images`
     images      keeps and fetches container images     implements `Images`
-    gateway     turns HTTPRoutes into an Envoy set-up  uses `Api`, implements `Traffic`
-    metrics     samples what replicas use              implements `Metrics`, uses `Replica.usage`
+    gateway     turns HTTPRoutes into an Envoy set-up  uses `Api`, implements `measures.Traffic`
+
+What replicas use and what requests ask for is in `measures`.
 
 Everything runs in one asyncio loop of one process. `Api` calls are synchronous and quick (an
 in-memory store written through to SQLite); nothing else touches the store.
@@ -14,7 +15,7 @@ in-memory store written through to SQLite); nothing else touches the store.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,24 +24,17 @@ from typing import Any, Protocol, TypeAlias
 __all__ = [
     "Api",
     "Change",
-    "ContainerUsage",
-    "ExternalMetrics",
     "ImageLayer",
     "ImagePullError",
     "Images",
     "Manifest",
-    "Metrics",
     "Mount",
-    "NodeUsage",
-    "PodUsage",
     "PulledImage",
     "Replica",
     "ReplicaExit",
     "ReplicaSpec",
-    "RouteTraffic",
     "Runtime",
     "StartError",
-    "Traffic",
 ]
 
 Manifest: TypeAlias = dict[str, Any]
@@ -299,111 +293,4 @@ class Runtime(Protocol):
 
     async def close(self) -> None:
         """Stop everything that this runtime started."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerUsage:
-    """What one container used.
-
-    Attributes:
-        name: Container name.
-        cpu_nanocores: CPU over the window, billionths of a core.
-        memory_bytes: Memory at its end, in bytes.
-    """
-
-    name: str
-    cpu_nanocores: int
-    memory_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class PodUsage:
-    """What one Pod used (metrics.k8s.io `PodMetrics`).
-
-    Attributes:
-        namespace: Namespace of the Pod.
-        name: Pod name.
-        uid: Its uid.
-        timestamp: End of the window (UTC).
-        window: Seconds that the CPU was measured over.
-        containers: Its running containers.
-    """
-
-    namespace: str
-    name: str
-    uid: str
-    timestamp: datetime
-    window: float
-    containers: tuple[ContainerUsage, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NodeUsage:
-    """What this machine used (metrics.k8s.io `NodeMetrics`); times and units as in `PodUsage`."""
-
-    name: str
-    timestamp: datetime
-    window: float
-    cpu_nanocores: int
-    memory_bytes: int
-
-
-class Metrics(Protocol):
-    """What a metrics server knows."""
-
-    def pods(self, namespace: str = "") -> Sequence[PodUsage]:
-        """Pods of a namespace ("" is all) that have been measured over a window."""
-        ...
-
-    def node(self) -> NodeUsage | None: ...
-
-
-class ExternalMetrics(Protocol):
-    """What an HPA's metrics of type External ask (external.metrics.k8s.io)."""
-
-    def value(self, namespace: str, metric: str, selector: Mapping[str, str]) -> float | None:
-        """The sum of the series of that name with these labels, or None when there is none."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class RouteTraffic:
-    """Requests by one HTTPRoute or InterceptorRoute.
-
-    Attributes:
-        timestamp: When this was read (UTC).
-        window: Seconds that rate and durations are taken over.
-        in_flight: Requests under way now: held, being answered, or open streams.
-        held: Those of them that wait for a first replica.
-        requests: Requests since the gateway started.
-        requests_per_second: Rate over the window.
-        p50_seconds: Median time until answered, over the window; None without a request in it.
-        p99_seconds: The same, of the slowest hundredth.
-        active_at: The last moment at which a request was known to be under way (UTC), or None.
-    """
-
-    timestamp: datetime
-    window: float
-    in_flight: int
-    held: int
-    requests: int
-    requests_per_second: float
-    p50_seconds: float | None
-    p99_seconds: float | None
-    active_at: datetime | None
-
-
-class Traffic(Protocol):
-    """What the gateway knows of requests, and whom they wait for."""
-
-    def of_route(self, kind: str, namespace: str, name: str) -> RouteTraffic | None:
-        """Of an `HTTPRoute` or `InterceptorRoute`; None while it has none."""
-        ...
-
-    def wakes(self) -> AsyncIterator[tuple[str, str]]:
-        """Namespace and name of each InterceptorRoute that a request waits at for a first replica.
-
-        Said when the first request is held, and again every second while any is.
-        """
         ...
