@@ -53,6 +53,7 @@ class Client(Protocol):
         content: Content | None = None,
         update: bool = True,
         dry_run: bool = False,
+        wait_timeout: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> DeployResult:
         """Apply, without waiting."""

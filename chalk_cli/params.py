@@ -10,10 +10,11 @@ import click
 if TYPE_CHECKING:
     TextType = click.ParamType[str]
     SecondsType = click.ParamType[float]
+    WholeSecondsType = click.ParamType[int]
 else:  # generic since click 8.2; older ones cannot be subscripted
-    TextType = SecondsType = click.ParamType
+    TextType = SecondsType = WholeSecondsType = click.ParamType
 
-__all__ = ["Duration", "Lines", "TableFormat"]
+__all__ = ["Duration", "Lines", "TableFormat", "WholeSeconds"]
 
 
 class Lines(TextType):
@@ -51,3 +52,17 @@ class Duration(SecondsType):
         if match is None:
             self.fail(f"`{value}` is not a duration; write seconds, or `90s`, `5m`, `1h`", param, ctx)
         return float(match[1]) * self.units[match[2]]
+
+
+class WholeSeconds(WholeSecondsType):
+    """As a `Duration`, for what Kubernetes counts in whole seconds; the spec says how many there may be."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Seconds as an int, below zero too: the spec refuses those with the range that it takes."""
+        text = str(value)
+        seconds = Duration().convert(text.removeprefix("-"), param, ctx)
+        if not seconds.is_integer():
+            self.fail(f"`{value}` is not a whole number of seconds", param, ctx)
+        return -int(seconds) if text.startswith("-") else int(seconds)

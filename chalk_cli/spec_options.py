@@ -8,7 +8,7 @@ import click
 
 from chalk_cli.image_file import load_image
 from chalk_cli.options import name_argument, one_name
-from chalk_cli.params import Lines
+from chalk_cli.params import Lines, WholeSeconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -111,13 +111,28 @@ _SPEC_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--readiness-path", metavar="PATH", help="HTTP path that answers 2xx or 3xx when a replica can serve."
     ),
     click.option(
-        "--shutdown-delay",
-        type=int,
+        "--startup-timeout",
+        type=WholeSeconds(),
         metavar="SECONDS",
-        help="How long a replica keeps serving on its way out.",
+        help="How long a replica may take until it is ready: `600`, `10m`.  [default: no limit]",
     ),
     click.option(
-        "--scaling-interval", type=int, metavar="SECONDS", help="The autoscaler takes one step in this time."
+        "--shutdown-delay",
+        type=WholeSeconds(),
+        metavar="SECONDS",
+        help="How long a replica keeps serving on its way out.  [default: 5]",
+    ),
+    click.option(
+        "--idle-timeout",
+        type=WholeSeconds(),
+        metavar="SECONDS",
+        help="Scale to zero after so long without a request; with `--min-replicas=0`.  [default: 300]",
+    ),
+    click.option(
+        "--scaling-interval",
+        type=WholeSeconds(),
+        metavar="SECONDS",
+        help="The autoscaler takes one step in this time.",
     ),
     click.option(
         "--gateway", metavar="NS/NAME[/LISTENER]", envvar="CHALK_GATEWAY", help="Gateway to route through."
@@ -164,6 +179,8 @@ def build_spec(ctx: click.Context, flags: dict[str, Any]) -> tuple[ScalingGroupS
         target_cpu_utilization_percentage=flags["target_cpu"],
         scaling_interval_seconds=flags["scaling_interval"],
         shutdown_delay_seconds=flags["shutdown_delay"],
+        startup_timeout_seconds=flags["startup_timeout"],
+        idle_timeout_seconds=flags["idle_timeout"],
         cpu=flags["cpu"],
         memory=flags["memory"],
         gpu=flags["gpu"],

@@ -14,6 +14,8 @@ FLAGS = {
     "target_cpu_utilization_percentage": "--target-cpu",
     "scaling_interval_seconds": "--scaling-interval",
     "shutdown_delay_seconds": "--shutdown-delay",
+    "startup_timeout_seconds": "--startup-timeout",
+    "idle_timeout_seconds": "--idle-timeout",
     "readiness_probe": "--readiness-path",
     "min_replicas": "--min-replicas",
     "max_replicas": "--max-replicas",

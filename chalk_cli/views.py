@@ -100,6 +100,8 @@ _SPEC_LABELS = {
     "target_cpu_utilization_percentage": "Target CPU",
     "scaling_interval_seconds": "Scaling interval",
     "shutdown_delay_seconds": "Shutdown delay",
+    "startup_timeout_seconds": "Startup timeout",
+    "idle_timeout_seconds": "Idle timeout",
     "entrypoint": "Entrypoint",
     "env": "Env",
     "args": "Arguments",
@@ -118,6 +120,8 @@ _UNITS = {
     "target_cpu_utilization_percentage": "{}%",
     "scaling_interval_seconds": "{}s",
     "shutdown_delay_seconds": "{}s",
+    "startup_timeout_seconds": "{}s",
+    "idle_timeout_seconds": "{}s",
 }
 
 

@@ -168,6 +168,7 @@ class ChalkClient:
         content: Content | None = None,
         update: bool = True,
         dry_run: bool = False,
+        wait_timeout: float | None = None,
         expected: ScalingGroupInfo | None = None,
         on_progress: OnProgress | None = None,
     ) -> DeployResult:
@@ -180,6 +181,7 @@ class ChalkClient:
             content: What goes with it and is never recorded: values of secrets, bytes of files.
             update: False refuses when the name exists already.
             dry_run: Ask the server whether it would accept everything, and change nothing.
+            wait_timeout: Seconds that the caller is going to wait for it: too few are warned of.
             expected: The group as it was read: refuse when it is another, or in another revision, by now.
             on_progress: Called on every step.
 
@@ -196,16 +198,17 @@ class ChalkClient:
         """
         from chalkcompute.service.arguments import require_content, require_spec
         from chalkcompute.service.create import Expected, create_group
+        from chalkcompute.spec.advice import advise_wait
 
         spec, content = require_spec(spec), require_content(content)
-        warnings: tuple[str, ...] = ()
+        warnings = advise_wait(spec, wait_timeout)
         if image is not None:
             from chalkcompute.prepare import prepare_image
 
             made = prepare_image(
                 self._session, spec, image, content, push=not dry_run, on_progress=on_progress
             )
-            spec, content, warnings = made.spec, made.content, made.warnings
+            spec, content, warnings = made.spec, made.content, (*warnings, *made.warnings)
         result = create_group(
             self._session.cluster(),
             self._session.scope(),

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from chalkcompute.client import ChalkClient
 from chalkcompute.errors import (
     ClusterError,
-    ConflictError,
     DeployFailedError,
     NotFoundError,
     SpecError,
@@ -56,6 +55,11 @@ class ScalingGroup:
             the cluster, whose autoscaler steps every 15 (`behavior.*.policies[].periodSeconds`).
         shutdown_delay_seconds: Seconds that a replica goes on serving once it is to be removed, 0 to 3600;
             None is 5 (`containers[].lifecycle.preStop.sleep.seconds`).
+        startup_timeout_seconds: Seconds that a replica may take until it is ready for the first time, 1 to
+            21600: at least so long it is left alone, soon after it is started again. None waits for ever
+            (`containers[].startupProbe.failureThreshold`; added to `progressDeadlineSeconds`).
+        idle_timeout_seconds: Seconds without a request after which the last replica goes, 1 to 86400; None
+            is 300. Only with `min_replicas=0` (ScaledObject `cooldownPeriod`).
         cpu: Cores, `"2"` or `"500m"`: request and limit (`resources.*.cpu`). None: request 100m, limit 1.
         memory: Bytes with a unit, `"4Gi"`: request and limit (`resources.*.memory`). None: request 256Mi,
             limit 1Gi.
@@ -87,6 +91,8 @@ class ScalingGroup:
         target_cpu_utilization_percentage: int | None = None,
         scaling_interval_seconds: int | None = None,
         shutdown_delay_seconds: int | None = None,
+        startup_timeout_seconds: int | None = None,
+        idle_timeout_seconds: int | None = None,
         cpu: str | None = None,
         memory: str | None = None,
         gpu: str | None = None,
@@ -117,6 +123,8 @@ class ScalingGroup:
             target_cpu_utilization_percentage=target_cpu_utilization_percentage,
             scaling_interval_seconds=scaling_interval_seconds,
             shutdown_delay_seconds=shutdown_delay_seconds,
+            startup_timeout_seconds=startup_timeout_seconds,
+            idle_timeout_seconds=idle_timeout_seconds,
             cpu=cpu,
             memory=memory,
             gpu=gpu,
@@ -231,11 +239,13 @@ class ScalingGroup:
         report = from_now_on(on_progress)
         content = replace(self._client.read_secrets(self._secrets), claims=self._claims)
         result = self._client.create_scaling_group(
-            spec, image=self._image, content=content, on_progress=report, **terms
+            spec, image=self._image, content=content, wait_timeout=timeout, on_progress=report, **terms
         )
+        log_warnings(self._name, result.warnings)  # before the wait, which they may be about
         self._info = result.info
         self._wait("running", timeout=timeout, on_progress=report, deployed=result.info)
-        log_warnings(self._name, (*result.warnings, *(self._info.warnings if self._info else ())))
+        known = self._info.warnings if self._info is not None else ()
+        log_warnings(self._name, [each for each in known if each not in result.warnings])
         return self
 
     def wait_ready(self, *, timeout: float = 120, on_progress: OnProgress | None = None) -> ScalingGroup:
@@ -351,6 +361,7 @@ class ScalingGroup:
 
     def _recorded(self) -> tuple[ScalingGroupSpec, dict[str, Any]]:
         """What is recorded with the group now, and on what terms that may be deployed."""
+        from chalkcompute.service.handle import is_replaced
         from chalkcompute.spec import ScalingGroupSpec
 
         self._deployed("deploy")
@@ -360,32 +371,17 @@ class ScalingGroup:
             return spec, {"expected": info}
         with contextlib.suppress(NotFoundError):
             other = self._client.get_scaling_group(self._name)
-            raise ConflictError(
-                f"{self._this} was deleted, and its name belongs to another one now, with id `{other.id}`",
-                hint=self._other,
-            )
+            raise is_replaced(self._name, info.id, other.id)
         return spec, {"update": False}
 
     def _deployed(self, verb: str, *, alive: bool = False) -> ScalingGroupInfo:
+        from chalkcompute.service.handle import is_deleted, not_deployed
+
         if self._info is None:
-            raise NotFoundError(
-                f"scaling group `{self._name}` is not deployed, so `{verb}()` has nothing to work on",
-                hint="`deploy()` it first, or take an existing one with `ScalingGroup.from_name`",
-            )
+            raise not_deployed(self._name, verb)
         if alive and self._info.status is Status.DELETED:
-            raise NotFoundError(
-                f"{self._this} was deleted, so `{verb}()` has nothing to work on",
-                hint=f"{self._other}, or make it again with `deploy()`",
-            )
+            raise is_deleted(self._name, self._info.id, verb)
         return self._info
-
-    @property
-    def _this(self) -> str:
-        return f"the scaling group `{self._name}` with id `{self.id}`"
-
-    @property
-    def _other(self) -> str:
-        return f"take what has its name now with `ScalingGroup.from_name({self._name!r})`"
 
 
 def _chosen(client: object) -> ChalkClient:

@@ -11,7 +11,7 @@ __all__ = ["horizontal_pod_autoscaler", "interceptor_route", "scaled_object"]
 
 _CONCURRENCY = 100  # requests in flight that one replica is thought to carry; KEDA's own default
 _COLD_START = "300s"  # a request waits that long for the first replica; KEDA's default is for ever
-_COOLDOWN_SECONDS = 300
+_IDLE_SECONDS = 300  # KEDA's own default
 
 
 def horizontal_pod_autoscaler(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
@@ -64,11 +64,14 @@ def scaled_object(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
         triggers.append({"type": "cpu", "metricType": "Utilization", "metadata": {"value": value}})
     # The default name, `keda-hpa-<name>`, may be too long for a label.
     autoscaler: Manifest = {"name": spec.name}
+    idle = _IDLE_SECONDS if spec.idle_timeout_seconds is None else spec.idle_timeout_seconds
     body: Manifest = {
         "scaleTargetRef": _target(spec),
         "minReplicaCount": 0,
         "maxReplicaCount": spec.max_replicas,
-        "cooldownPeriod": _COOLDOWN_SECONDS,
+        "cooldownPeriod": idle,
+        # Else what is new, or was under another autoscaler until now, would lose its replicas at once.
+        "initialCooldownPeriod": idle,
         "advanced": {"horizontalPodAutoscalerConfig": autoscaler},
         "triggers": triggers,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.literals import literal
 from chalkcompute.manifests.mounted import pod_volumes, volume_mounts
@@ -36,7 +38,7 @@ def deployment(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
     gpu = _gpu(spec)
     body: Manifest = {
         "revisionHistoryLimit": _REVISION_HISTORY,
-        "progressDeadlineSeconds": _PROGRESS_DEADLINE_GPU_SECONDS if gpu else _PROGRESS_DEADLINE_SECONDS,
+        "progressDeadlineSeconds": _progress_deadline(spec),
         "minReadySeconds": 0,
         "selector": {"matchLabels": labels.selector(placement.group_id)},
         "strategy": {
@@ -97,10 +99,12 @@ def _container(spec: ScalingGroupSpec, gpu: Gpu | None, profile: Profile) -> Man
         "imagePullPolicy": "Always" if tag_moves(spec.image) else "IfNotPresent",
         "ports": [{"name": PORT_NAME, "containerPort": spec.port, "protocol": "TCP"}],
         "resources": _resources(spec, gpu, profile),
-        "readinessProbe": _readiness(spec.readiness_probe or ReadinessProbe.tcp(), spec.port),
+        "readinessProbe": _readiness(spec),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["NET_RAW"]}},
     }
+    if spec.startup_timeout_seconds is not None:
+        container["startupProbe"] = _startup(spec, spec.startup_timeout_seconds)
     if spec.entrypoint is not None:
         container["command"] = [literal(item) for item in spec.entrypoint]
     if spec.args is not None:
@@ -137,7 +141,32 @@ def _resources(spec: ScalingGroupSpec, gpu: Gpu | None, profile: Profile) -> Man
     }
 
 
-def _readiness(probe: ReadinessProbe, port: int) -> Manifest:
+def _progress_deadline(spec: ScalingGroupSpec) -> int:
+    """A replica that starts for as long as it may is no rollout that is stuck."""
+    usual = _PROGRESS_DEADLINE_SECONDS if spec.gpu is None else _PROGRESS_DEADLINE_GPU_SECONDS
+    return usual + (spec.startup_timeout_seconds or 0)
+
+
+def _probe(spec: ScalingGroupSpec) -> ReadinessProbe:
+    return spec.readiness_probe or ReadinessProbe.tcp()
+
+
+def _readiness(spec: ScalingGroupSpec) -> Manifest:
+    probe = _probe(spec)
+    return {**_action(probe, spec.port), "failureThreshold": probe.failure_threshold}
+
+
+def _startup(spec: ScalingGroupSpec, seconds: int) -> Manifest:
+    """Asks what the readiness probe asks, until it first succeeds; only then does that one begin.
+
+    The first question comes at once, so that so many failures take a period less than as many periods: one
+    more than fits into the time, or a replica that needs just that long would be killed.
+    """
+    probe = _probe(spec)
+    return {**_action(probe, spec.port), "failureThreshold": math.ceil(seconds / probe.period_seconds) + 1}
+
+
+def _action(probe: ReadinessProbe, port: int) -> Manifest:
     action: Manifest
     if probe.kind == "http":
         action = {"httpGet": {"path": probe.path, "port": PORT_NAME, "scheme": "HTTP"}}
@@ -146,9 +175,4 @@ def _readiness(probe: ReadinessProbe, port: int) -> Manifest:
         action = {"grpc": {"port": port, "service": probe.service}}
     else:
         action = {"tcpSocket": {"port": PORT_NAME}}
-    return {
-        **action,
-        "periodSeconds": probe.period_seconds,
-        "timeoutSeconds": probe.timeout_seconds,
-        "failureThreshold": probe.failure_threshold,
-    }
+    return {**action, "periodSeconds": probe.period_seconds, "timeoutSeconds": probe.timeout_seconds}

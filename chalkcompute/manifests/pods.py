@@ -16,7 +16,8 @@ __all__ = ["Pod", "condition", "events_about", "log_lines", "seconds_since"]
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _LOG_LINES_MAX = 20
-_TEMPLATE_KEYS = ("image", "command", "args", "env", "ports", "resources", "readinessProbe", "lifecycle")
+_PROBES = ("readinessProbe", "startupProbe")
+_TEMPLATE_KEYS = ("image", "command", "args", "env", "ports", "resources", *_PROBES, "lifecycle")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chalkcompute.spec.scaling_group import ScalingGroupSpec
 
-__all__ = ["advise"]
+__all__ = ["advise", "advise_wait"]
 
 _CLUSTER_INTERVAL_SECONDS = 15  # how often the HorizontalPodAutoscaler controller looks, by default
 _LONG_DRAIN_SECONDS = 600  # the cluster autoscaler gives up a drain after ten minutes, by default
@@ -42,6 +42,17 @@ def advise(spec: ScalingGroupSpec) -> tuple[str, ...]:
             ),
         )
         if applies
+    )
+
+
+def advise_wait(spec: ScalingGroupSpec, seconds: float | None) -> tuple[str, ...]:
+    """Warnings about a wait for a group that ends after so many seconds; None is no wait."""
+    startup = spec.startup_timeout_seconds
+    if startup is None or seconds is None or seconds >= startup:
+        return ()
+    return (
+        f"a replica may take {startup} s to start (`startup_timeout_seconds`), and the wait for it ends "
+        f"after {seconds:g} s: wait longer",
     )
 
 

@@ -55,6 +55,10 @@ class ScalingGroupSpec:
             to the cluster (15). Kubernetes: `behavior.*.policies[].periodSeconds`.
         shutdown_delay_seconds: Seconds a replica goes on serving after it was taken out of service,
             0 to 3600; None is 5. Kubernetes: `lifecycle.preStop.sleep.seconds`.
+        startup_timeout_seconds: Seconds that a replica is given until it is ready for the first time, 1 to
+            21600, before its container is started again; None waits for ever. Kubernetes: `startupProbe`.
+        idle_timeout_seconds: Seconds without a request after which the last replica goes, 1 to 86400; None
+            is 300. Only with `min_replicas` 0. Kubernetes: ScaledObject `cooldownPeriod`.
         cpu: CPU per replica, request and limit (`500m`, `2`); None is request 100m, limit 1.
         memory: Memory per replica, request and limit (`512Mi`, `8Gi`); None is request 256Mi, limit 1Gi.
         gpu: GPUs per replica, `type:count` or a count; None is none.
@@ -81,6 +85,8 @@ class ScalingGroupSpec:
     target_cpu_utilization_percentage: int | None = None
     scaling_interval_seconds: int | None = None
     shutdown_delay_seconds: int | None = None
+    startup_timeout_seconds: int | None = None
+    idle_timeout_seconds: int | None = None
     cpu: str | None = None
     memory: str | None = None
     gpu: str | None = None
@@ -102,6 +108,13 @@ class ScalingGroupSpec:
                 f"`min_replicas` {self.min_replicas} is more than `max_replicas` {self.max_replicas}",
                 field="min_replicas",
                 hint=f"raise `max_replicas` to {self.min_replicas} or more",
+            )
+        if self.idle_timeout_seconds is not None and self.min_replicas > 0:
+            raise SpecError(
+                f"`idle_timeout_seconds` {self.idle_timeout_seconds} is for groups that scale to zero, and "
+                f"`min_replicas` is {self.min_replicas}",
+                field="idle_timeout_seconds",
+                hint="set `min_replicas` to 0, or leave `idle_timeout_seconds` out",
             )
         check_unique_variables([ref.env for ref in self.secrets], self.env)
         check_mounts(self.volumes, self.files)
@@ -202,6 +215,8 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
     ),
     "scaling_interval_seconds": _optional(_integer("scaling_interval_seconds", 1, 1800, meaning="seconds")),
     "shutdown_delay_seconds": _optional(_integer("shutdown_delay_seconds", 0, 3600, meaning="seconds")),
+    "startup_timeout_seconds": _optional(_integer("startup_timeout_seconds", 1, 6 * 3600, meaning="seconds")),
+    "idle_timeout_seconds": _optional(_integer("idle_timeout_seconds", 1, 24 * 3600, meaning="seconds")),
     "cpu": _optional(normalize_cpu),
     "memory": _optional(normalize_memory),
     "gpu": _optional(lambda value: str(Gpu.parse(value))),

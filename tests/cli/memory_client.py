@@ -117,9 +117,10 @@ class MemoryClient:
         content: Content | None = None,
         update: bool = True,
         dry_run: bool = False,
+        wait_timeout: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> DeployResult:
-        self._called("create", update=update, dry_run=dry_run)
+        self._called("create", update=update, dry_run=dry_run, wait_timeout=wait_timeout)
         self.specs.append(spec)
         self.images.append(image)
         self.contents.append(content)

@@ -48,6 +48,7 @@ def test_every_flag_reaches_the_spec(invoke: Invoke, client: MemoryClient, tmp_p
         "--readiness-path=/health",
         "--shutdown-delay=30",
         "--scaling-interval=15",
+        "--startup-timeout=10m",
     )
     (spec,) = client.specs
     assert (spec.min_replicas, spec.max_replicas, spec.target_cpu_utilization_percentage) == (2, 20, 70)
@@ -57,6 +58,28 @@ def test_every_flag_reaches_the_spec(invoke: Invoke, client: MemoryClient, tmp_p
     assert dict(spec.env) == {"A": "1,2 and = more", "B": "${HOME}", "C": "quoted value", "D": ""}
     assert spec.readiness_probe is not None
     assert (spec.shutdown_delay_seconds, spec.scaling_interval_seconds) == (30, 15)
+    assert (spec.startup_timeout_seconds, spec.idle_timeout_seconds) == (600, None)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("1h", 3600)])
+def test_whole_seconds_have_units_too(invoke: Invoke, client: MemoryClient, text: str, seconds: int) -> None:
+    flags = [f"--{flag}={text}" for flag in ("shutdown-delay", "idle-timeout", "startup-timeout")]
+    invoke(*CREATE, "--min-replicas=0", *flags)
+    spec = client.specs[0]
+    got = (spec.shutdown_delay_seconds, spec.idle_timeout_seconds, spec.startup_timeout_seconds)
+    assert got == (seconds, seconds, seconds)
+
+
+@pytest.mark.parametrize(
+    ("flags", "seconds"),
+    [((), 300), (("--timeout=20m",), 1200), (("--no-wait",), None), (("--dry-run",), None)],
+)
+def test_a_deploy_is_told_how_long_it_is_waited_for(
+    invoke: Invoke, client: MemoryClient, flags: tuple[str, ...], seconds: float | None
+) -> None:
+    invoke(*CREATE, *flags)
+    (asked,) = (arguments for verb, arguments in client.calls if verb == "create")
+    assert asked["wait_timeout"] == seconds
 
 
 @pytest.mark.parametrize(
@@ -105,6 +128,17 @@ def test_name_may_be_positional_with_a_command_behind(invoke: Invoke, client: Me
         (("--min-replicas=-1",), "`--min-replicas` must be 0 to"),
         (("--shutdown-delay=-1",), "`--shutdown-delay` must be 0 to 3600"),
         (("--scaling-interval=0",), "`--scaling-interval` must be 1 to 1800"),
+        (("--scaling-interval=30m1s",), "`30m1s` is not a duration"),
+        (("--shutdown-delay=1.5",), "`1.5` is not a whole number of seconds"),
+        (("--shutdown-delay=-0.5m",), "`--shutdown-delay` must be 0 to 3600 (seconds), not `-30`"),
+        (("--startup-timeout=0",), "`--startup-timeout` must be 1 to 21600"),
+        (("--startup-timeout=7h",), "`--startup-timeout` must be 1 to 21600"),
+        (("--idle-timeout=0", "--min-replicas=0"), "`--idle-timeout` must be 1 to 86400"),
+        (
+            ("--idle-timeout=60",),
+            "`--idle-timeout` 60 is for groups that scale to zero, and `--min-replicas`",
+        ),
+        (("--idle-timeout=60",), "hint: set `--min-replicas` to 0, or leave `--idle-timeout` out"),
         (("--readiness-path=health",), "--readiness-path: the path `health`"),
         (("--memory=4",), "hint: did you mean `4Gi`"),
         (("--memory=memory",), "`--memory` cannot be `memory`"),

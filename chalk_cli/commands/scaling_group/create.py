@@ -64,6 +64,7 @@ def create_command(
             content=content,
             update=not no_update,
             dry_run=dry_run,
+            wait_timeout=timeout if wait and not dry_run else None,
             on_progress=on_progress,
         )
     for warning in (*result.warnings, *result.info.warnings):

@@ -190,6 +190,8 @@ def specs(draw: st.DrawFn) -> ScalingGroupSpec:
         target_cpu_utilization_percentage=draw(st.none() | st.integers(1, 100)),
         scaling_interval_seconds=draw(st.none() | st.integers(1, 1800)),
         shutdown_delay_seconds=draw(st.none() | st.integers(0, 3600)),
+        startup_timeout_seconds=draw(st.none() | st.integers(1, 21600)),
+        idle_timeout_seconds=draw(st.none() | st.integers(1, 86400)) if low == 0 else None,
         cpu=draw(st.none() | st.integers(1, 10**6).map(lambda n: f"{n}m")),
         memory=draw(st.none() | st.integers(4, 10**6).map(lambda n: f"{n}Mi")),
         gpu=draw(st.sampled_from([None, "1", "4", "nvidia-l4:1", "nvidia-tesla-a100:8"])),

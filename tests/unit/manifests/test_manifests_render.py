@@ -52,6 +52,14 @@ GOLDEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "max_replicas": 5,
             "target_cpu_utilization_percentage": 70,
             "scaling_interval_seconds": 30,
+            "idle_timeout_seconds": 60,
+        },
+        {},
+    ),
+    "slow-start": (
+        {
+            "readiness_probe": ReadinessProbe.http("/health", period_seconds=10),
+            "startup_timeout_seconds": 900,
         },
         {},
     ),
@@ -177,6 +185,33 @@ def test_drain(asked: int | None, sleep: int | None, grace: int) -> None:
     lifecycle = pod["containers"][0].get("lifecycle")
     assert pod["terminationGracePeriodSeconds"] == grace
     assert lifecycle == (None if sleep is None else {"preStop": {"sleep": {"seconds": sleep}}})
+
+
+@pytest.mark.parametrize(
+    "probe", [None, ReadinessProbe.http("/h", period_seconds=7), ReadinessProbe.grpc(period_seconds=3600)]
+)
+@pytest.mark.parametrize("seconds", [1, 5, 6, 7, 600, 21600])
+def test_a_start_may_take_as_long_as_was_said(seconds: int, probe: ReadinessProbe | None) -> None:
+    container = pod_of(rendered(startup_timeout_seconds=seconds, readiness_probe=probe))["containers"][0]
+    startup, readiness = container["startupProbe"], container["readinessProbe"]
+    # The kubelet asks at once and then every period, and kills at the last of so many failures in a row.
+    killed_after = (startup["failureThreshold"] - 1) * startup["periodSeconds"]
+    assert seconds <= killed_after < seconds + startup["periodSeconds"]
+    assert {**startup, "failureThreshold": 0} == {**readiness, "failureThreshold": 0}
+
+
+@pytest.mark.parametrize(("gpu", "usual"), [(None, 600), ("1", 1800)])
+@pytest.mark.parametrize("startup", [None, 1, 21600])
+def test_a_rollout_waits_for_a_slow_start(startup: int | None, gpu: str | None, usual: int) -> None:
+    deployment = of_kind("Deployment", rendered(startup_timeout_seconds=startup, gpu=gpu))
+    assert deployment["spec"]["progressDeadlineSeconds"] == usual + (startup or 0)
+    assert ("startupProbe" in pod_of((deployment,))["containers"][0]) == (startup is not None)
+
+
+@pytest.mark.parametrize(("asked", "idle"), [(None, 300), (1, 1), (86400, 86400)])
+def test_an_idle_group_sleeps_after_a_time_that_can_be_set(asked: int | None, idle: int) -> None:
+    body = of_kind("ScaledObject", rendered(min_replicas=0, idle_timeout_seconds=asked))["spec"]
+    assert (body["cooldownPeriod"], body["initialCooldownPeriod"]) == (idle, idle)
 
 
 def test_the_host_is_the_environment_and_the_name() -> None:

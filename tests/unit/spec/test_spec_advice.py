@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from chalkcompute.spec import ScalingGroupSpec
-from chalkcompute.spec.advice import advise
+from chalkcompute.spec.advice import advise, advise_wait
 from tests.properties import examples
 from tests.unit.manifests.manifests_builders import a_spec, specs
 
@@ -43,6 +43,16 @@ def test_what_is_probably_not_meant(changes: dict[str, Any], said: str) -> None:
 )
 def test_what_is_surely_meant(changes: dict[str, Any]) -> None:
     assert advise(a_spec(**changes)) == ()
+
+
+@pytest.mark.parametrize(
+    ("startup", "wait", "warned"),
+    [(None, 300, False), (600, None, False), (300, 300.0, False), (301, 300.0, True), (600, 0.5, True)],
+)
+def test_a_wait_that_a_slow_start_outlasts(startup: int | None, wait: float | None, warned: bool) -> None:
+    said = advise_wait(a_spec(startup_timeout_seconds=startup), wait)
+    assert len(said) == warned
+    assert all(f"{startup} s" in text and f"{wait:g} s" in text for text in said)
 
 
 @examples(60)
