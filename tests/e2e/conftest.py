@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import ssl
 import subprocess
 import sys
 import time
@@ -18,9 +19,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.e2e.harness import CHALK, Chalk, Kubernetes, dump, environment
+from tests.e2e.load import Door
 
 FAILED = pytest.StashKey[bool]()
 BESIDE_THE_GATEWAY = "answered beside the gateway"
@@ -215,10 +218,39 @@ def answer(
     return get
 
 
+@pytest.fixture
+def door(kubernetes: Kubernetes, namespace: str, client: Any, real: bool) -> Callable[[str], Door]:
+    """How to connect to a group past all of our code; skips where its gateway is out of reach from here."""
+
+    def find(name: str) -> Door:
+        url = httpx.URL(client.get_scaling_group(name).web_url)
+        host, port = url.netloc.decode(), url.port or {"https": 443, "http": 80}[url.scheme]
+        gateway = kubernetes.gateway(namespace, name)
+        context = None
+        if url.scheme == "https":
+            context = ssl.create_default_context(cafile=os.environ.get("CHALK_CA_FILE"))
+            if authority := (gateway["metadata"].get("annotations") or {}).get("chalk.ai/ca-certificate"):
+                context.load_verify_locations(cadata=authority)
+        if not real:
+            return Door(host, "127.0.0.1", port, context)
+        shown = [each["value"] for each in (gateway.get("status") or {}).get("addresses") or ()]
+        given = os.environ.get("CHALK_GATEWAY_ADDRESS")
+        tried = []
+        for address in [given] if given else [url.host, *shown]:
+            found = Door(host, address, port, context)
+            try:
+                found.connect(10).close()
+            except OSError as error:
+                tried.append(f"{address}: {error}")
+            else:
+                return found
+        return pytest.skip(f"the gateway is not reachable from here ({'; '.join(tried)})")
+
+    return find
+
+
 def ask_a_replica(kubernetes: Kubernetes, namespace: str, name: str, path: str) -> tuple[int, str]:
     """By the API server's proxy; only the embedded one has none, and its pods are on this machine."""
-    import httpx
-
     pod = next(p for p in kubernetes.pods(namespace, name) if "deletionTimestamp" not in p["metadata"])
     port = pod["spec"]["containers"][0]["ports"][0]["containerPort"]
     if not kubernetes.serves("v1", "pods/proxy"):

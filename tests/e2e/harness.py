@@ -260,16 +260,24 @@ class Kubernetes:
     def route(self, namespace: str, name: str) -> Any:
         return self.get(f"/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes/{name}")
 
-    def scheme(self, namespace: str, name: str) -> str:
-        """`https`, or `http` where the listener that a group's route is attached to is no HTTPS one."""
+    def gateway(self, namespace: str, name: str) -> Any:
+        """The Gateway that a group's route is attached to; without a spec where it may not be looked at."""
         (parent,) = self.route(namespace, name)["spec"]["parentRefs"]
         status, gateway = self.request(
             "get",
             f"/apis/gateway.networking.k8s.io/v1/namespaces/{parent['namespace']}/gateways/{parent['name']}",
         )
         if status == 403:
-            return "https"  # what the product assumes, too, when it may not look
+            return {"metadata": {}}
         assert status == 200, gateway
+        return gateway
+
+    def scheme(self, namespace: str, name: str) -> str:
+        """`https`, or `http` where the listener that a group's route is attached to is no HTTPS one."""
+        gateway = self.gateway(namespace, name)
+        if "spec" not in gateway:
+            return "https"  # what the product assumes, too, when it may not look
+        (parent,) = self.route(namespace, name)["spec"]["parentRefs"]
         (listener,) = (o for o in gateway["spec"]["listeners"] if o["name"] == parent["sectionName"])
         return {"HTTPS": "https", "HTTP": "http"}[listener["protocol"]]
 
