@@ -3,8 +3,8 @@
 usage: make_schemas.py --source DIR [--check]
 
 DIR holds what a cluster publishes: `kubernetes-1.36-<group>-<version>.json` (GET /openapi/v3/apis/G/V)
-and the CustomResourceDefinitions of the Gateway API (`gateway.networking.k8s.io_*.yaml`). `--check`
-writes nothing and exits 1 when the data in the package are not what DIR gives.
+and CustomResourceDefinitions (`*.yaml`: of the Gateway API, of KEDA and its HTTP add-on). `--check` writes
+nothing and exits 1 when the data in the package are not what DIR gives.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def main() -> int:
     parser.add_argument("--source", type=Path, required=True, help="folder of OpenAPI documents and CRDs")
     parser.add_argument("--check", action="store_true", help="only say whether the data are stale")
     options = parser.parse_args()
-    documents = {"kubernetes.json": kubernetes(options.source), "gateway.json": gateway(options.source)}
+    documents = {"kubernetes.json": kubernetes(options.source), "custom.json": custom(options.source)}
     stale = False
     for name, document in documents.items():
         text = json.dumps(document, separators=(",", ":"), sort_keys=True, ensure_ascii=False) + "\n"
@@ -235,10 +235,10 @@ def compact(node: dict[str, Any], owner: str, waiting: list[str]) -> dict[str, A
     return described(out, node)
 
 
-def gateway(source: Path) -> dict[str, Any]:
+def custom(source: Path) -> dict[str, Any]:
     """Custom kinds: one structural schema for each served version."""
     kinds: dict[str, Any] = {}
-    for path in sorted(source.glob("gateway.networking.k8s.io_*.yaml")):
+    for path in sorted(source.glob("*.yaml")):
         definition = yaml.safe_load(path.read_text("utf-8"))["spec"]
         for version in definition["versions"]:
             if version["served"]:

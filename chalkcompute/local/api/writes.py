@@ -12,6 +12,7 @@ from typing import Any
 from chalkcompute.local.api import failures
 from chalkcompute.local.api.admission import admit_create
 from chalkcompute.local.api.deletion import timestamp, vanishes
+from chalkcompute.local.api.keda_webhook import check_scaled_object
 from chalkcompute.local.api.scale import scaled, to_scale
 from chalkcompute.local.api.store import Store, clone
 from chalkcompute.local.apimachinery import managed
@@ -207,6 +208,7 @@ class Writer:
                 api_version=options.api_version,
             )
         validate_create(kind, obj)
+        self._ask_webhooks(kind, obj, None, options)
         if self._store.get(kind.kind, namespace, obj["metadata"]["name"]) is not None:
             raise failures.already_exists(kind, obj["metadata"]["name"])
         obj["metadata"].pop("resourceVersion", None)
@@ -252,6 +254,7 @@ class Writer:
                 api_version=options.api_version,
             )
         validate_update(kind, new, live, options.subresource)
+        self._ask_webhooks(kind, new, live, options)
         if _same(new, live):
             new = live
         if options.dry_run:
@@ -260,6 +263,10 @@ class Writer:
             self._store.remove(kind.kind, new)
             return new
         return new if new is live else self._store.put(kind.kind, clone(new))
+
+    def _ask_webhooks(self, kind: Kind, new: Manifest, live: Manifest | None, options: WriteOptions) -> None:
+        if kind.kind == "ScaledObject" and not options.subresource:
+            check_scaled_object(new, live, self._store, dry_run=options.dry_run)
 
 
 def _patched(kind: Kind, document: Manifest, patch: Any, media_type: str) -> Manifest:

@@ -180,6 +180,27 @@ KINDS: tuple[Kind, ...] = (
         custom=True,
         generation=True,
     ),
+    Kind(
+        "http.keda.sh",
+        "v1beta1",
+        "InterceptorRoute",
+        "interceptorroutes",
+        "interceptorroute",
+        status=True,
+        custom=True,
+        generation=True,
+    ),
+    Kind(
+        "keda.sh",
+        "v1alpha1",
+        "ScaledObject",
+        "scaledobjects",
+        "scaledobject",
+        ("so",),
+        status=True,
+        custom=True,
+        generation=True,
+    ),
 )
 
 _BY_PLURAL = {(k.group, version, k.plural): k for k in KINDS for version in k.versions}

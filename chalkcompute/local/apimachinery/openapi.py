@@ -66,7 +66,7 @@ def _type_name(short: str) -> str:
 
 def _root(kind: Kind, version: str, schemas: dict[str, Any]) -> dict[str, Any]:
     if kind.custom:
-        node = definitions("gateway")["kinds"][f"{kind.group}/{version}/{kind.kind}"]
+        node = definitions("custom")["kinds"][f"{kind.group}/{version}/{kind.kind}"]
         meta = {"metadata": {"$ref": _OBJECT_META, "default": {}}}
         return _expanded({**node, "properties": {**node["properties"], **meta}}, schemas)
     name = definitions("kubernetes")["kinds"][f"{kind.api_version}/{kind.kind}"]

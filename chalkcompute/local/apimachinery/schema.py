@@ -1,7 +1,7 @@
 """What every field of a served kind is: type, list-map keys, defaults, bounds.
 
 The data are in `schemas/`, written by `scripts/make_schemas.py` from a Kubernetes release's own
-OpenAPI documents and the Gateway API's CustomResourceDefinitions.
+OpenAPI documents and the CustomResourceDefinitions of the Gateway API and KEDA.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def field_schema(kind: Kind) -> Schema:
     """The schema of a kind's objects, in its stored version."""
     if not kind.custom:
         return _type(definitions("kubernetes")["kinds"][f"{kind.api_version}/{kind.kind}"])
-    root = _build(definitions("gateway")["kinds"][f"{kind.api_version}/{kind.kind}"])
+    root = _build(definitions("custom")["kinds"][f"{kind.api_version}/{kind.kind}"])
     return replace(root, name=kind.kind, fields={**root.fields, "metadata": _type("ObjectMeta")})
 
 

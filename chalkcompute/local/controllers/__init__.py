@@ -6,6 +6,7 @@
     node                                              this machine as a Node
     claims                                            PersistentVolumeClaims get folders
     endpointslice                                     Services get addresses
+    keda_objects                                      the namespace and Services of KEDA
     garbage, namespace                                what goes, and what goes with it
     events                                            what happened, for people
 
@@ -23,6 +24,7 @@ from chalkcompute.local.controllers.deployment import DeploymentController
 from chalkcompute.local.controllers.endpointslice import EndpointSliceController
 from chalkcompute.local.controllers.events import EventPruner, EventRecorder
 from chalkcompute.local.controllers.garbage import GarbageCollector
+from chalkcompute.local.controllers.keda_objects import KedaObjects
 from chalkcompute.local.controllers.namespace import NamespaceController
 from chalkcompute.local.controllers.node import (
     NodeController,
@@ -50,6 +52,8 @@ async def run_controllers(api: Api, *, node: NodeFacts, clock: Clock, volumes_di
     """
     nodes = NodeController(api, node, clock)
     nodes.register()
+    keda_objects = KedaObjects(api)
+    keda_objects.ensure()
     controllers: tuple[Controller, ...] = (
         nodes,
         NamespaceController(api),
@@ -60,6 +64,7 @@ async def run_controllers(api: Api, *, node: NodeFacts, clock: Clock, volumes_di
         ClaimController(api, EventRecorder(api, "chalk.ai/local-path", node.name, clock=clock), volumes_dir),
         EndpointSliceController(api, clock),
         EventPruner(api, clock),
+        keda_objects,
     )
     async with asyncio.TaskGroup() as group:
         for controller in controllers:

@@ -29,7 +29,8 @@ def test_every_kind_prints_even_an_empty_object(kind: Any) -> None:
     table = TablePrinter(kind, lambda: NOW).table([bare], "7")
     assert len(table["rows"][0]["cells"]) == len(table["columnDefinitions"])
     for cell, column in zip(table["rows"][0]["cells"], table["columnDefinitions"], strict=True):
-        assert isinstance(cell, int if column["type"] == "integer" else (str, int))
+        absent = cell is None and kind.custom
+        assert absent or isinstance(cell, int if column["type"] == "integer" else (str, int))
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,9 @@ PROPERTY = examples(30)
 
 
 def served(objects: tuple[Manifest, ...]) -> list[tuple[Kind, Manifest]]:
-    """Those of a kind that the embedded cluster has: all but KEDA's."""
+    """With their kinds in the embedded cluster, which has all of them."""
     found = [(by_api_version(obj["apiVersion"], obj["kind"]), obj) for obj in objects]
+    assert all(kind is not None for kind, _ in found)
     return [(kind, obj) for kind, obj in found if kind is not None]
 
 

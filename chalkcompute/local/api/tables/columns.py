@@ -27,7 +27,7 @@ _AGE_HELP = (
 )
 
 Definition: TypeAlias = dict[str, Any]
-Cells: TypeAlias = Callable[[Manifest, datetime], Sequence[str | int]]
+Cells: TypeAlias = Callable[[Manifest, datetime], Sequence[str | int | None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from chalkcompute.local.api.encoding import metadata_only
-from chalkcompute.local.api.tables import core, networking, pods, workloads
+from chalkcompute.local.api.tables import core, keda, networking, pods, workloads
 from chalkcompute.local.api.tables.columns import Columns, age, column, name
 from chalkcompute.local.apimachinery.kinds import Kind
 from chalkcompute.local.ports import Manifest
@@ -17,6 +17,7 @@ __all__ = ["TablePrinter"]
 _PLAIN = Columns((column("Name"), column("Age")), lambda obj, now: (name(obj), age(obj, now)))
 _COLUMNS: dict[str, Columns] = {
     **core.COLUMNS,
+    **keda.COLUMNS,
     **networking.COLUMNS,
     **pods.COLUMNS,
     **workloads.COLUMNS,

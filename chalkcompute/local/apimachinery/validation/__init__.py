@@ -1,6 +1,6 @@
 """Whether an object may be stored: 422 with a cause for every field that is wrong.
 
-Source: k8s.io/kubernetes `pkg/apis/*/validation`, and the schemas of the Gateway API.
+Source: k8s.io/kubernetes `pkg/apis/*/validation`, and the schemas of custom kinds.
 """
 
 from __future__ import annotations

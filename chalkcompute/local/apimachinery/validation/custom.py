@@ -1,7 +1,7 @@
-"""Validity of the Gateway API's kinds: the bounds of their schemas, and the rules beyond them.
+"""Validity of custom kinds: the bounds of their schemas, and the rules beyond them.
 
-Source: the CustomResourceDefinitions of gateway.networking.k8s.io; their CEL rules that concern what
-the embedded cluster's gateway serves are in `rules.py`.
+Source: the CustomResourceDefinitions of the Gateway API, of KEDA and of its HTTP add-on; their CEL rules
+that concern what the embedded cluster serves are in `rules.py` and `rules_keda.py`.
 """
 
 from __future__ import annotations

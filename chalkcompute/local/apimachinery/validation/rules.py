@@ -1,4 +1,7 @@
-"""Rules of the Gateway API that a schema cannot say: the CEL expressions of its CustomResourceDefinitions."""
+"""Rules that a schema cannot say: the CEL expressions of CustomResourceDefinitions.
+
+Here the Gateway API's; those of KEDA's HTTP add-on are in `rules_keda`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import re
 from typing import Any
 
 from chalkcompute.local.apimachinery.validation.problems import Problems
+from chalkcompute.local.apimachinery.validation.rules_keda import check_interceptor_route
 
 __all__ = ["check_rules"]
 
@@ -34,6 +38,8 @@ def check_rules(kind: str, obj: dict[str, Any], problems: Problems) -> None:
         _check_route(spec, problems)
     elif kind == "Gateway":
         _check_gateway(spec, problems)
+    elif kind == "InterceptorRoute":
+        check_interceptor_route(spec, problems)
 
 
 def _check_route(spec: dict[str, Any], problems: Problems) -> None:
