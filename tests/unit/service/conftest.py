@@ -27,7 +27,7 @@ from chalkcompute.settings import Settings
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.types import Manifest
 
-KEDA = {"ScaledObject": "scaledobjects", "InterceptorRoute": "interceptorroutes"}
+KEDA = ("ScaledObject", "InterceptorRoute")
 FOREGROUND = "foregroundDeletion"
 
 
@@ -47,7 +47,7 @@ class Clock:
 class ApiCluster:
     """`Cluster` straight onto `ResourceApi`; collects garbage at once, as the cluster's controller does.
 
-    KEDA's kinds, which the embedded cluster does not serve, are kept as they are applied.
+    Its discovery has no KEDA, as of a cluster where none is installed, until `with_keda`.
     """
 
     server = "https://in-process"
@@ -55,8 +55,9 @@ class ApiCluster:
     def __init__(self, api: ResourceApi, clock: Clock) -> None:
         self.api = api
         self.clock = clock
-        self.keda: dict[tuple[str, str, str], Manifest] = {}
-        self.capable = {(k.group, version, k.plural) for k in KINDS for version in k.versions}
+        self.capable = {
+            (k.group, version, k.plural) for k in KINDS for version in k.versions if k.kind not in KEDA
+        }
         self.capable.add(("metrics.k8s.io", "v1beta1", "pods"))
         self.calls: list[tuple[str, str]] = []
         self.after: list[Callable[[], None]] = []
@@ -87,8 +88,6 @@ class ApiCluster:
 
     def seen(self, kind: str, name: str, namespace: str = "default") -> Manifest | None:
         """An object, past the count of calls."""
-        if kind in KEDA:
-            return self.keda.get((kind, namespace, name))
         try:
             return self.api.get(kind, name, namespace)
         except StatusError:
@@ -104,9 +103,9 @@ class ApiCluster:
             "HorizontalPodAutoscaler",
             "HTTPRoute",
             "Pod",
+            *KEDA,
         )
         found = [(kind, obj) for kind in kinds for obj in self.api.list(kind, "default")]
-        found += [(key[0], obj) for key, obj in self.keda.items()]
         return sorted(f"{kind}/{obj['metadata']['name']}" for kind, obj in found)
 
     def capabilities(self) -> Capabilities:
@@ -114,8 +113,6 @@ class ApiCluster:
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Manifest:
         self.calls.append(("get", kind))
-        if kind in KEDA:
-            return clone(self._keda(kind, name, namespace))  # type: ignore[no-any-return]
         return self._do(lambda: self.api.get(kind, name, namespace or ""))  # type: ignore[no-any-return]
 
     def list(
@@ -128,8 +125,6 @@ class ApiCluster:
         metadata_only: bool = False,
     ) -> list[Manifest]:
         self.calls.append(("list", kind))
-        if kind in KEDA:
-            return [clone(obj) for key, obj in self.keda.items() if key[:2] == (kind, namespace)]
         entry = by_kind(kind)
         selection = self._do(lambda: select(entry, namespace or "", labels or "", fields or ""))
         page = self._do(lambda: self.api.page(selection, ListQuery()))
@@ -156,13 +151,6 @@ class ApiCluster:
     ) -> Applied:
         self.calls.append(("dry-apply" if dry_run else "apply", obj["kind"]))
         meta = obj["metadata"]
-        if obj["kind"] in KEDA:
-            key = (obj["kind"], meta["namespace"], meta["name"])
-            created = key not in self.keda
-            stored = {**clone(obj), "metadata": {**clone(meta), "uid": "u", "resourceVersion": "1"}}
-            if not dry_run:
-                self.keda[key] = stored
-            return Applied(stored, created)
         kind = by_kind(obj["kind"])
         options = self._options(kind, manager, dry_run=dry_run, force=force, api_version=obj["apiVersion"])
         namespace = meta.get("namespace") or ""
@@ -200,8 +188,6 @@ class ApiCluster:
         propagation: str = "Background",
     ) -> bool:
         self.calls.append(("delete", kind))
-        if kind in KEDA:
-            return self.keda.pop((kind, namespace or "", name), None) is not None
         options = DeleteOptions(propagation=propagation, uid=uid or "")
         try:
             self._do(lambda: self.api.remove(by_kind(kind), namespace or "", name, options))
@@ -257,12 +243,6 @@ class ApiCluster:
             field_validation="Strict",
         )
 
-    def _keda(self, kind: str, name: str, namespace: str | None) -> Manifest:
-        found = self.keda.get((kind, namespace or "", name))
-        if found is None:
-            raise ObjectNotFoundError(f"{KEDA[kind]} `{name}` not found", status=404, reason="NotFound")
-        return found
-
     def _do(self, work: Callable[[], Any]) -> Any:
         try:
             return work()
@@ -287,10 +267,6 @@ class ApiCluster:
                 elif FOREGROUND in (meta.get("finalizers") or ()):
                     self.api.update({**obj, "metadata": {**meta, "finalizers": []}}, manager="gc")
                     changed = True
-        for key, obj in list(self.keda.items()):
-            owners = obj["metadata"].get("ownerReferences") or []
-            if owners and self.seen("ConfigMap", owners[0]["name"]) is None:
-                del self.keda[key]
 
 
 class Killed(BaseException):

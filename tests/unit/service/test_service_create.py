@@ -282,7 +282,9 @@ def autoscaler(kind: str, name: str, target: str) -> dict[str, Any]:
     """One that somebody made by hand."""
     ref = {"apiVersion": "apps/v1", "kind": "Deployment", "name": target}
     hpa = kind == "HorizontalPodAutoscaler"
-    limits = {"maxReplicas": 9} if hpa else {"maxReplicaCount": 9}
+    cron = {"timezone": "UTC", "start": "0 8 * * *", "end": "0 18 * * *", "desiredReplicas": "9"}
+    triggers = [{"type": "cron", "metadata": cron}]
+    limits = {"maxReplicas": 9} if hpa else {"maxReplicaCount": 9, "triggers": triggers}
     return {
         "apiVersion": "autoscaling/v2" if hpa else "keda.sh/v1alpha1",
         "kind": kind,
