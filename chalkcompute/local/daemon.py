@@ -30,7 +30,7 @@ from chalkcompute.errors import LocalClusterError
 from chalkcompute.local.api.resources import ResourceApi
 from chalkcompute.local.api.server import ApiServer
 from chalkcompute.local.api.store import Store
-from chalkcompute.local.controllers import run_controllers, this_machine, withdraw_readiness
+from chalkcompute.local.controllers import NodeFacts, run_controllers, this_machine, withdraw_readiness
 from chalkcompute.local.credentials import (
     bearer_token,
     kubeconfig,
@@ -48,8 +48,9 @@ from chalkcompute.local.images import (
     namespace_annotations,
     supply_images,
 )
-from chalkcompute.local.kubelet import LogStore, run_kubelet
+from chalkcompute.local.kubelet import LogStore, RunningContainers, run_kubelet
 from chalkcompute.local.lifecycle import CONTEXT, DOMAIN
+from chalkcompute.local.metrics import Sampler
 from chalkcompute.local.ports import Api, Images, Runtime
 from chalkcompute.local.ports_in_use import LOOPBACK, ChosenPorts, PortLostError, choose_ports
 from chalkcompute.local.runtime import create_runtime
@@ -185,7 +186,9 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         load_server_certificate(tls, folder, authority, now)
         logs = LogStore(folder.pod_logs)
-        server = ApiServer(api, token=token, ssl_context=tls, logs=logs)
+        node, running = this_machine(), RunningContainers()
+        metrics = Sampler(running, node.name)
+        server = ApiServer(api, token=token, ssl_context=tls, logs=logs, metrics=metrics)
         await _listen(server, ports.api, "API server", "--api-port")
         stack.push_async_callback(server.stop)
         await _listen(supply.server, ports.registry, "registry", "--registry-port")
@@ -195,24 +198,14 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         facts = _facts(ports, runtime, supply.own, url, now)
         _announce(folder, facts, ready=False)
 
-        def announce() -> None:
-            _announce(folder, facts, ready=True)
-            _log.info(
-                "ready: API server %s, gateway on %d and %d, registry %s",
-                url,
-                ports.https,
-                ports.http,
-                supply.own.name,
-            )
-            ready()
-
         serving = asyncio.Event()
         await _until_stopped(
             stopping,
-            _run_node(api, runtime, folder, logs),
+            _run_node(api, runtime, folder, logs, node, running),
+            metrics.run(),
             _run_gateway(api, folder, ports, binary, authority, serving),
             _renew(tls, folder, authority),
-            _call_when_ready(api, serving, announce),
+            _call_when_ready(api, serving, lambda: _announce_ready(folder, facts, ready)),
         )
         _log.info("stopping")
 
@@ -227,9 +220,15 @@ def _stop_signals() -> asyncio.Event:
     return stopping
 
 
-async def _run_node(api: Api, runtime: Runtime, folder: StateFolder, logs: LogStore) -> None:
+async def _run_node(
+    api: Api,
+    runtime: Runtime,
+    folder: StateFolder,
+    logs: LogStore,
+    node: NodeFacts,
+    running: RunningContainers,
+) -> None:
     """The control plane's controllers, and this machine as its node."""
-    node = this_machine()
     async with asyncio.TaskGroup() as group:
         group.create_task(run_controllers(api, node=node, clock=utc_now, volumes_dir=folder.volumes))
         group.create_task(
@@ -241,6 +240,7 @@ async def _run_node(api: Api, runtime: Runtime, folder: StateFolder, logs: LogSt
                 pods_dir=folder.pods,
                 volumes_dir=folder.volumes,
                 logs=logs,
+                running=running,
             )
         )
 
@@ -351,6 +351,18 @@ def _facts(
         "version": importlib.metadata.version("chalk-scaling-groups"),
         "started_at": started_at.timestamp(),
     }
+
+
+def _announce_ready(folder: StateFolder, facts: Mapping[str, Any], ready: Callable[[], None]) -> None:
+    _announce(folder, facts, ready=True)
+    _log.info(
+        "ready: API server %s, gateway on %d and %d, registry %s",
+        facts["server"],
+        facts["https_port"],
+        facts["http_port"],
+        facts["registry"],
+    )
+    ready()
 
 
 def _announce(folder: StateFolder, facts: Mapping[str, Any], *, ready: bool) -> None:

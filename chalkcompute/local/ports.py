@@ -33,6 +33,7 @@ __all__ = [
     "Replica",
     "ReplicaExit",
     "ReplicaSpec",
+    "RunningContainer",
     "Runtime",
     "StartError",
 ]
@@ -78,6 +79,10 @@ class Api(Protocol):
 
     def update(self, obj: Manifest, *, manager: str, subresource: str = "") -> Manifest:
         """PUT of the object or of its `status`; a resourceVersion in it is a precondition."""
+        ...
+
+    def scale(self, kind: str, name: str, namespace: str, replicas: int, *, manager: str) -> None:
+        """PUT of the `scale` subresource; 404 for a kind that has none."""
         ...
 
     def delete(
@@ -256,8 +261,19 @@ class Replica(Protocol):
         ...
 
     def usage(self) -> tuple[float, int]:
-        """CPU seconds used so far, and resident memory in bytes, of all its processes."""
+        """CPU seconds used so far, and resident memory in bytes, of all its processes; from any thread."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunningContainer:
+    """A container that runs now, and whose it is."""
+
+    namespace: str
+    pod: str
+    pod_uid: str
+    container: str
+    replica: Replica
 
 
 class Runtime(Protocol):

@@ -11,7 +11,17 @@ from typing import Any
 from chalkcompute.local.api.routes import group_versions
 from chalkcompute.local.apimachinery.kinds import KINDS, Kind
 
-__all__ = ["aggregated", "api_group", "api_groups", "api_resources", "api_versions", "root_paths", "version"]
+__all__ = [
+    "METRICS_GROUP",
+    "METRICS_VERSION",
+    "aggregated",
+    "api_group",
+    "api_groups",
+    "api_resources",
+    "api_versions",
+    "root_paths",
+    "version",
+]
 
 VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 _SUBRESOURCE_VERBS = {"log": ["get"], "eviction": ["create"], "finalize": ["update"]}
@@ -22,20 +32,26 @@ REVIEWS = (
     ("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
     ("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
 )
+METRICS_GROUP, METRICS_VERSION = "metrics.k8s.io", "v1beta1"
+# Group, version, plural, kind and whether namespaced of what is measured: read, and not stored either.
+MEASURED = (
+    (METRICS_GROUP, METRICS_VERSION, "nodes", "NodeMetrics", False),
+    (METRICS_GROUP, METRICS_VERSION, "pods", "PodMetrics", True),
+)
 # The order in which clients prefer groups; others follow by name.
 _GROUP_ORDER = ("", "apps", "authentication.k8s.io", "authorization.k8s.io", "autoscaling")
 
 
 def groups() -> list[str]:
     """The API groups served, preferred first."""
-    names = {kind.group for kind in KINDS} | {review[0] for review in REVIEWS}
+    names = {kind.group for kind in KINDS} | {entry[0] for entry in (*REVIEWS, *MEASURED)}
     first = [name for name in _GROUP_ORDER if name in names]
     return [*first, *sorted(names.difference(first))]
 
 
 def versions(group: str) -> list[str]:
     """The versions of a group, preferred first: the one most of its kinds prefer."""
-    found: dict[str, int] = {v: 1 for g, v, _, _ in REVIEWS if g == group}
+    found: dict[str, int] = {entry[1]: 1 for entry in (*REVIEWS, *MEASURED) if entry[0] == group}
     for kind in KINDS:
         for kind_group, kind_version in group_versions(kind):
             if kind_group == group:
@@ -126,24 +142,29 @@ def api_resources(group: str, version_: str) -> dict[str, Any]:
             else:
                 entry["kind"] = kind.kind
             resources.append(entry | {"verbs": _SUBRESOURCE_VERBS.get(name, ["get", "patch", "update"])})
-    for review_group, review_version, plural, name in REVIEWS:
-        if (review_group, review_version) == (group, version_):
-            singular = plural.removesuffix("s")
-            resources.append(
-                {
-                    "name": plural,
-                    "singularName": singular,
-                    "namespaced": False,
-                    "kind": name,
-                    "verbs": ["create"],
-                }
-            )
+    for entry_group, entry_version, plural, name in REVIEWS:
+        if (entry_group, entry_version) == (group, version_):
+            resources.append(_unstored(plural, name, namespaced=False, verbs=["create"]))
+    for entry_group, entry_version, plural, name, namespaced in MEASURED:
+        if (entry_group, entry_version) == (group, version_):
+            resources.append(_unstored(plural, name, namespaced=namespaced, verbs=["get", "list"]))
     group_version = f"{group}/{version_}" if group else version_
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": group_version,
         "resources": resources,
+    }
+
+
+def _unstored(plural: str, kind: str, *, namespaced: bool, verbs: list[str]) -> dict[str, Any]:
+    singular = plural.removesuffix("s") if verbs == ["create"] else ""
+    return {
+        "name": plural,
+        "singularName": singular,
+        "namespaced": namespaced,
+        "kind": kind,
+        "verbs": verbs,
     }
 
 

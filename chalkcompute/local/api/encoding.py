@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from chalkcompute.local.api import protobuf
-from chalkcompute.local.api.failures import bad_request
+from chalkcompute.local.api.failures import bad_request, not_acceptable
 from chalkcompute.local.apimachinery.kinds import Kind
 from chalkcompute.local.apimachinery.status import StatusError
 from chalkcompute.local.ports import Manifest
@@ -73,12 +73,7 @@ def accepted(header: str, *, forms: tuple[str, ...] = _FORMS) -> Accepted:
             return Accepted(media_type)
         if form in forms and version in ("v1", "v2") and (version == "v2") == (form == AGGREGATED_DISCOVERY):
             return Accepted(media_type, form, version)
-    raise StatusError(
-        406,
-        "NotAcceptable",
-        "only the following media types are accepted: application/json, application/yaml, "
-        "application/json;stream=watch",
-    )
+    raise not_acceptable()
 
 
 def _entries(header: str) -> Iterator[tuple[str, dict[str, str]]]:

@@ -17,9 +17,11 @@ __all__ = [
     "forbidden",
     "invalid",
     "method_not_allowed",
+    "not_acceptable",
     "not_found",
     "not_served",
     "precondition_failed",
+    "unavailable",
     "unknown_resource",
 ]
 
@@ -110,3 +112,18 @@ def method_not_allowed() -> StatusError:
     return StatusError(
         405, "MethodNotAllowed", "the server does not allow this method on the requested resource"
     )
+
+
+def not_acceptable() -> StatusError:
+    """406: none of the forms that the client accepts."""
+    return StatusError(
+        406,
+        "NotAcceptable",
+        "only the following media types are accepted: application/json, application/yaml, "
+        "application/json;stream=watch",
+    )
+
+
+def unavailable() -> StatusError:
+    """503: an API group whose server does not answer."""
+    return StatusError(503, "ServiceUnavailable", "the server is currently unable to handle the request")

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from chalkcompute.local.api.admission import admit_delete
 from chalkcompute.local.api.deletion import DeleteOptions, plan_deletion
-from chalkcompute.local.api.failures import not_found
+from chalkcompute.local.api.failures import not_found, unknown_resource
 from chalkcompute.local.api.listing import ListQuery, Page, Selection, list_page
 from chalkcompute.local.api.store import Store, Subscription, clone
 from chalkcompute.local.api.writes import WriteOptions, Writer, Written
@@ -105,6 +105,14 @@ class ResourceApi:
         written = self._writer.replace(kind, namespace, metadata["name"], clone(obj), options)
         copy: Manifest = clone(written.obj)
         return copy
+
+    def scale(self, kind: str, name: str, namespace: str, replicas: int, *, manager: str) -> None:
+        served = by_kind(kind)
+        if not served.scale:
+            raise unknown_resource()
+        scale = {"kind": "Scale", "metadata": {"name": name}, "spec": {"replicas": replicas}}
+        options = WriteOptions(manager=manager, api_version=served.api_version, subresource="scale")
+        self._writer.replace(served, namespace, name, scale, options)
 
     def delete(
         self,

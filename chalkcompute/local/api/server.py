@@ -14,15 +14,17 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 
 from chalkcompute.local.api import discovery, failures
-from chalkcompute.local.api.discovery import REVIEWS
+from chalkcompute.local.api.discovery import METRICS_GROUP, METRICS_VERSION, REVIEWS
 from chalkcompute.local.api.encoding import AGGREGATED_DISCOVERY, JSON, accepted, dumps
 from chalkcompute.local.api.handlers import ResourceHandler
 from chalkcompute.local.api.logs import LogSource
+from chalkcompute.local.api.measured import MetricsHandler
 from chalkcompute.local.api.resources import ResourceApi
 from chalkcompute.local.api.routes import UnknownGroupVersionError, parse_target
 from chalkcompute.local.apimachinery import openapi_v2
 from chalkcompute.local.apimachinery.openapi import openapi_v3
 from chalkcompute.local.apimachinery.status import StatusError
+from chalkcompute.local.measures import Metrics
 
 __all__ = ["ApiServer"]
 
@@ -91,15 +93,23 @@ class ApiServer:
         token: The bearer token that requests must carry.
         ssl_context: Certificate and key; None serves plain HTTP (for tests).
         logs: Where containers' output lies.
+        metrics: What replicas use; None where nothing is measured: then metrics.k8s.io is unavailable.
     """
 
     def __init__(
-        self, api: ResourceApi, *, token: str, ssl_context: ssl.SSLContext | None, logs: LogSource
+        self,
+        api: ResourceApi,
+        *,
+        token: str,
+        ssl_context: ssl.SSLContext | None,
+        logs: LogSource,
+        metrics: Metrics | None = None,
     ) -> None:
         self._api = api
         self._token = f"Bearer {token}".encode()
         self._ssl_context = ssl_context
         self._handler = ResourceHandler(api, logs)
+        self._metrics = MetricsHandler(api, metrics, api.now) if metrics is not None else None
         self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
@@ -154,6 +164,10 @@ class ApiServer:
             self._authenticate(request)
         if (request.content_length or 0) > _BODY_LIMIT:
             raise _too_large()
+        if segments[:3] == ["apis", METRICS_GROUP, METRICS_VERSION] and len(segments) > 3:
+            if self._metrics is None:
+                raise failures.unavailable()
+            return self._metrics.handle(request, segments[3:])
         if (top == "api" and len(segments) > 2) or (top == "apis" and len(segments) > 3):
             return await self._handler.handle(request, parse_target(segments, _REVIEWS))
         if request.method not in ("GET", "HEAD"):

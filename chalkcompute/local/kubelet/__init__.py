@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,15 +13,26 @@ from chalkcompute.local.kubelet.backoff import BackOffSettings
 from chalkcompute.local.kubelet.logs import LogSource, LogStore
 from chalkcompute.local.kubelet.pod import NodeContext, PodWorker
 from chalkcompute.local.kubelet.volumes import VolumeFolders
-from chalkcompute.local.ports import Api, Change, Runtime
+from chalkcompute.local.ports import Api, Change, RunningContainer, Runtime
 
-__all__ = ["BackOffSettings", "LogSource", "LogStore", "run_kubelet"]
+__all__ = ["BackOffSettings", "LogSource", "LogStore", "RunningContainers", "run_kubelet"]
 
 log = logging.getLogger(__name__)
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+class RunningContainers:
+    """The containers that a kubelet runs, each time it is looked through; none until it has been started."""
+
+    def __init__(self) -> None:
+        self.workers: dict[str, PodWorker] = {}
+
+    def __iter__(self) -> Iterator[RunningContainer]:
+        for worker in self.workers.values():
+            yield from worker.running()
 
 
 async def run_kubelet(
@@ -33,6 +44,7 @@ async def run_kubelet(
     pods_dir: Path | None = None,
     volumes_dir: Path | None = None,
     logs: LogStore | None = None,
+    running: RunningContainers | None = None,
     host_ip: str = "127.0.0.1",
     back_off: BackOffSettings | None = None,
     now: Callable[[], datetime] = _utc_now,
@@ -47,6 +59,7 @@ async def run_kubelet(
         pods_dir: Folder for volumes; `pods` beside the logs by default.
         volumes_dir: Folder for what claims hold; `volumes` beside the logs by default.
         logs: The log files, when the API server reads them, too; made from `logs_dir` by default.
+        running: Where to tell what runs.
         host_ip: The node's address.
         back_off: Delays of restarts and pulls; the kubelet's own by default.
         now: The clock, in UTC.
@@ -67,14 +80,14 @@ async def run_kubelet(
     uids = {pod["metadata"]["uid"] for pod in ours}
     node.logs.keep_only(uids)
     node.volumes.keep_only(uids)
-    await _Kubelet(node, node_name).run()
+    await _Kubelet(node, node_name, running or RunningContainers()).run()
 
 
 class _Kubelet:
-    def __init__(self, node: NodeContext, node_name: str) -> None:
+    def __init__(self, node: NodeContext, node_name: str, running: RunningContainers) -> None:
         self._node = node
         self._node_name = node_name
-        self._workers: dict[str, PodWorker] = {}
+        self._workers = running.workers
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,7 +23,7 @@ from chalkcompute.local.kubelet.probes import ProbeFailedError, check_http
 from chalkcompute.local.kubelet.status import ContainerState, Role, phase_of, pod_status
 from chalkcompute.local.kubelet.unsupported import unsupported_fields
 from chalkcompute.local.kubelet.volumes import VolumeError, VolumeFolders
-from chalkcompute.local.ports import Api, Manifest, Runtime
+from chalkcompute.local.ports import Api, Manifest, RunningContainer, Runtime
 
 __all__ = ["NodeContext", "PodWorker"]
 
@@ -108,6 +108,14 @@ class PodWorker:
     async def abandon(self) -> None:
         """End every process of the Pod, and nothing more."""
         await asyncio.gather(*(runner.stop(0) for runner in (*self._main, *self._init)))
+
+    def running(self) -> Iterator[RunningContainer]:
+        """The containers that run now."""
+        metadata = self.pod["metadata"]
+        whose = metadata["namespace"], metadata["name"], metadata["uid"]
+        for runner in (*self._init, *self._main):
+            if runner.replica is not None:
+                yield RunningContainer(*whose, runner.name, runner.replica)
 
     @property
     def lookup(self) -> Lookup:
