@@ -80,7 +80,7 @@ def _message(error: Exception) -> str:
         flag, message = flag_of(error.field), with_flags(message, error.field)
         if f"`{flag}`" not in message:
             return f"{flag}: {message}"
-    return message
+    return with_flags(message) if isinstance(error, ChalkError) else message
 
 
 def _hint(error: Exception) -> str | None:
@@ -89,7 +89,7 @@ def _hint(error: Exception) -> str | None:
     hint = getattr(error, "hint", None)
     if hint is None and isinstance(error, (DeployFailedError, WaitTimeoutError)) and error.verdict:
         hint = error.verdict.next
-    return with_flags(hint) if hint is not None and isinstance(error, SpecError) else hint
+    return with_flags(hint) if hint is not None and isinstance(error, ChalkError) else hint
 
 
 def _as_json(error: Exception) -> dict[str, Any]:

@@ -7,7 +7,7 @@ by running it again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,7 +16,6 @@ from chalkcompute.errors import (
     ChalkError,
     ConflictError,
     DeployFailedError,
-    ForbiddenError,
     InvalidObjectError,
     NotFoundError,
     NotOwnedError,
@@ -24,16 +23,27 @@ from chalkcompute.errors import (
 )
 from chalkcompute.manifests import labels, render
 from chalkcompute.manifests.record import Operation, Record
-from chalkcompute.service import claims, contents, existing, preflight, records, replicas, revisions
+from chalkcompute.service import (
+    claims,
+    contents,
+    drift,
+    existing,
+    grants,
+    preflight,
+    records,
+    replicas,
+    revisions,
+)
+from chalkcompute.service.capabilities import check_capabilities
 from chalkcompute.service.discovery import Place, discover
-from chalkcompute.service.existing import Live
-from chalkcompute.service.ownership import GoingError, is_shared
+from chalkcompute.service.existing import Live, identity, key_of
+from chalkcompute.service.ownership import GoingError
 from chalkcompute.service.plan import Plan, plan_deploy
 from chalkcompute.service.progress import Reporter
 from chalkcompute.service.read import describe
 from chalkcompute.service.scope import Scope, World
 from chalkcompute.spec import ScalingGroupSpec
-from chalkcompute.spec.advice import advise
+from chalkcompute.spec.advice import advise, advise_change
 from chalkcompute.spec.content import Content
 from chalkcompute.types import Action, DeployResult, Manifest, OnProgress, Status, Verdict
 
@@ -42,6 +52,8 @@ __all__ = ["Expected", "create_group"]
 _ATTEMPTS = 3
 _PORT_SECONDS = 1.0
 """Until the cluster has endpoints for a Service's new port, and the gateway has them."""
+_ROUTE_SECONDS = 2.0
+"""Until gateways follow a route that leads away from KEDA's interceptor, which soon knows no such host."""
 _COLLECTED_SECONDS = 2.0
 """Until the cluster has collected what a record owned that is gone."""
 
@@ -70,7 +82,7 @@ def create_group(
     reporter = Reporter(on_progress, world)
     reporter.say("applying", "looking at the cluster")
     place = discover(cluster, scope, spec.name)
-    warnings = [*advise(spec), *place.warnings, *preflight.check_capabilities(cluster, spec, scope.profile)]
+    warnings = [*advise(spec), *place.warnings, *check_capabilities(cluster, spec, scope.profile)]
     for attempt in range(_ATTEMPTS):
         deploy = _Deploy(cluster, scope, spec, content, place, world, reporter, list(warnings))
         try:
@@ -124,6 +136,7 @@ class _Deploy:
         self._expected: Expected | None = None
         self._held: Record | None = None
         self._unfinished: Record | None = None
+        self._withheld: Set[str] = frozenset()
 
     def run(self, *, update: bool, dry_run: bool, expected: Expected | None) -> DeployResult:
         found = records.by_name(self.cluster, self.scope.namespace, self.spec.name)
@@ -134,6 +147,9 @@ class _Deploy:
         self._begun(plan.record).to_manifest()  # refuses what no record can hold
         manifests = self._render(plan.record)
         live = self._live(manifests, plan.record.id, found.spec.mode if found is not None else None)
+        if found is not None:
+            running = int((self._seen(live, "Deployment") or {"spec": {}})["spec"].get("replicas", 0))
+            self.warnings += advise_change(found.spec, self.spec, live=running)
         self.reporter.say("applying", "checking with a dry run")
         self._make_volumes(plan.record, dry_run=True)
         drifted = self._dry_run(plan, manifests, live)
@@ -283,7 +299,8 @@ class _Deploy:
             if manifest["kind"] == leads_there and record.ports.previous:
                 self.world.sleep(_PORT_SECONDS)
             record = self._hold(record)
-            self._apply(manifest)
+            if key_of(manifest) not in self._withheld:
+                self._apply(manifest)
         record = self._hold(record)
         self._prune(manifests, record)
         if plan.action is Action.UNCHANGED and drifted:
@@ -297,29 +314,21 @@ class _Deploy:
         return self._held
 
     def _apply(self, manifest: Manifest) -> None:
-        key = _key(manifest)
-        self.reporter.say("applying", f"applying {key}")
-        try:
-            applied = self.cluster.apply(manifest)
-        except ForbiddenError as error:
-            if not is_shared(manifest):
-                raise
-            self.warnings.append(
-                f"{error.message}; ask an administrator to apply {key} in namespace "
-                f"`{manifest['metadata']['namespace']}` (`chalk scaling-group manifests` prints it)"
-            )
-            return
+        self.reporter.say("applying", f"applying {key_of(manifest)}")
+        applied = self.cluster.apply(manifest)
         if manifest["kind"] == "Deployment":
             warning = replicas.lift(self.cluster, self.spec, applied.obj)
             if warning is not None:
                 self.warnings.append(warning)
 
     def _prune(self, manifests: Sequence[Manifest], record: Record) -> None:
-        """Delete what an earlier mode needed and this one does not; the route points elsewhere by now."""
+        """Delete what an earlier mode needed and this one does not, now that the route leads elsewhere."""
         if record.revision == 1:
             return
-        wanted = {_identity(manifest) for manifest in manifests}
+        wanted = {identity(manifest) for manifest in manifests}
         left = existing.left_over(self.cluster, record.name, record.namespace, wanted)
+        if ("InterceptorRoute", record.name) in left:
+            self.world.sleep(_ROUTE_SECONDS)
         for (kind, name), obj in left.items():
             if labels.is_owned_by(obj, record.id) and not existing.has_controller(obj):
                 self.reporter.say("applying", f"removing {kind}/{name}")
@@ -336,25 +345,19 @@ class _Deploy:
         # KEDA's webhook refuses a ScaledObject while an HPA is there, which goes before it is applied.
         autoscaler = self._seen(live, "HorizontalPodAutoscaler")
         replaced = autoscaler is not None and not existing.has_controller(autoscaler)
-        skip = frozenset({"ScaledObject"} if replaced and self.spec.mode == "keda" else ())
-        answer = preflight.dry_run(self.cluster, manifests, skip=skip)
+        skip = {f"ScaledObject/{self.spec.name}"} if replaced and self.spec.mode == "keda" else set()
+        others = grants.of_others(live.values())
+        answer = preflight.dry_run(self.cluster, manifests, skip=skip | others)
         self.warnings += answer.warnings
+        self._withheld = others | answer.withheld
+        drifted = drift.drifted(self.spec, manifests, live, answer)
         deployment = next(m for m in manifests if m["kind"] == "Deployment")
-        drifted = set(answer.created)
-        for manifest in manifests:
-            before, after = live.get(_identity(manifest)), answer.results.get(_key(manifest))
-            if after is None:
-                continue  # left out of the dry run
-            # What is in them cannot change, and does not travel.
-            looked_at = {"metadata": manifest["metadata"]} if contents.is_content(manifest) else manifest
-            if before is None or not existing.is_as_applied(looked_at, before, after):
-                drifted.add(_key(manifest))
-        seen = self._seen(live, "Deployment")
-        if seen is not None and self.spec.mode == "hpa" and seen["spec"].get("replicas") == 0:
-            drifted.add(_key(deployment))  # switched off by hand: no HPA ever lifts it from there
-        if _key(deployment) in drifted:
+        if key_of(deployment) in drifted:
             warnings, refused = preflight.dry_run_pod(
-                self.cluster, deployment, exists=seen is not None, sleep=self.world.sleep
+                self.cluster,
+                deployment,
+                exists=self._seen(live, "Deployment") is not None,
+                sleep=self.world.sleep,
             )
             self.warnings += warnings
             if refused is not None:
@@ -387,11 +390,3 @@ class _Deploy:
             changes=plan.changes,
             warnings=tuple(dict.fromkeys(self.warnings)),
         )
-
-
-def _identity(manifest: Manifest) -> tuple[str, str]:
-    return manifest["kind"], manifest["metadata"]["name"]
-
-
-def _key(manifest: Manifest) -> str:
-    return f"{manifest['kind']}/{manifest['metadata']['name']}"

@@ -8,12 +8,23 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from chalkcompute.cluster.protocol import Cluster
-from chalkcompute.errors import ForbiddenError, ObjectConflictError, ObjectNotFoundError
+from chalkcompute.errors import ForbiddenError, NotOwnedError, ObjectConflictError, ObjectNotFoundError
 from chalkcompute.manifests import labels
+from chalkcompute.service.grants import suffices
 from chalkcompute.service.ownership import applied_fields, require_ours
 from chalkcompute.types import Manifest
 
-__all__ = ["Live", "find", "get", "has_controller", "is_as_applied", "left_over", "remove"]
+__all__ = [
+    "Live",
+    "find",
+    "get",
+    "has_controller",
+    "identity",
+    "is_as_applied",
+    "key_of",
+    "left_over",
+    "remove",
+]
 
 Live = dict[tuple[str, str], Manifest]
 """Objects that exist, by kind and name."""
@@ -25,6 +36,16 @@ _SCALERS = (
 _SCALER_OF = {"hpa": "HorizontalPodAutoscaler", "keda": "ScaledObject"}  # by `spec.mode`
 # Made in some modes only, so a change of mode may leave one behind.
 _OPTIONAL = (*_SCALERS, ("InterceptorRoute", "http.keda.sh", "interceptorroutes"))
+
+
+def identity(manifest: Manifest) -> tuple[str, str]:
+    """Kind and name."""
+    return manifest["kind"], manifest["metadata"]["name"]
+
+
+def key_of(manifest: Manifest) -> str:
+    """`Kind/name`, as messages have it."""
+    return f"{manifest['kind']}/{manifest['metadata']['name']}"
 
 
 def find(
@@ -60,7 +81,8 @@ def find(
             continue  # the latter by `contents.find`, without what is in them
         obj = get(cluster, kind, meta["name"], meta["namespace"])
         if obj is not None:
-            require_ours(obj, group_id)
+            if not (kind == "ReferenceGrant" and suffices(obj, manifest)):  # whoever made it
+                require_ours(obj, group_id)
             live[(kind, meta["name"])] = obj
     return live
 
@@ -141,9 +163,34 @@ def _scalers(cluster: Cluster, needed: AbstractSet[str], *, name: str, namespace
             if obj["metadata"]["name"] != name and not _scales(obj, name):
                 continue
             if not _is_kedas(obj, name):
-                require_ours(obj, group_id)
+                _require_our_scaler(obj, name, group_id)
             live[(kind, obj["metadata"]["name"])] = obj
     return live
+
+
+def _require_our_scaler(scaler: Manifest, name: str, group_id: str) -> None:
+    """Accept our own autoscaler; of one that scales our Deployment, say how to go on.
+
+    Raises:
+        NotOwnedError: It is someone else's.
+    """
+    maker = next((o for o in scaler["metadata"].get("ownerReferences") or () if o.get("controller")), None)
+    kind, meta = (scaler["kind"], scaler["metadata"]) if maker is None else (maker["kind"], maker)
+    namespace = scaler["metadata"]["namespace"]
+    try:
+        require_ours(scaler, group_id)
+    except NotOwnedError as error:
+        if not _scales(scaler, name) or scaler["metadata"].get("deletionTimestamp"):
+            raise
+        raise NotOwnedError(
+            f"{kind} `{meta['name']}` in namespace `{namespace}` sets the number of replicas of Deployment "
+            f"`{name}`, and is not this scaling group's; nothing was changed",
+            kind=kind,
+            name=meta["name"],
+            namespace=namespace,
+            hint=f"remove it with `kubectl delete {kind.lower()} {meta['name']} -n {namespace}` and give its "
+            "bounds as `min_replicas` and `max_replicas`, or choose another name for the scaling group",
+        ) from error
 
 
 def _scales(scaler: Manifest, name: str) -> bool:

@@ -7,7 +7,8 @@ import uuid
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.manifests.placement import Gateway, Placement, PortHistory
 from chalkcompute.manifests.printed import printed
-from chalkcompute.service import preflight, records
+from chalkcompute.service import records
+from chalkcompute.service.capabilities import check_capabilities
 from chalkcompute.service.discovery import discover
 from chalkcompute.service.scope import Scope
 from chalkcompute.spec import ScalingGroupSpec
@@ -48,7 +49,7 @@ def render_online(
 ) -> tuple[Manifest, ...]:
     """The objects as this cluster would get them, of the next revision where the group exists."""
     place = discover(cluster, scope, spec.name)
-    preflight.check_capabilities(cluster, spec, scope.profile)
+    check_capabilities(cluster, spec, scope.profile)
     record = records.by_name(cluster, scope.namespace, spec.name)
     placement = Placement(
         namespace=scope.namespace,

@@ -1,33 +1,24 @@
-"""What can be known before anything is changed: capabilities, and the server's own dry run."""
+"""What the server itself says before anything is changed: its dry run."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import (
     ApiError,
-    CapabilityError,
     ChalkError,
     ForbiddenError,
     InvalidObjectError,
-    ObjectNotFoundError,
 )
 from chalkcompute.manifests.causes_cluster import refused_pods
-from chalkcompute.manifests.placement import Profile
+from chalkcompute.service import grants
 from chalkcompute.service.ownership import is_shared
-from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.types import Cause, Manifest, Verdict
 
-__all__ = ["DryRun", "check_capabilities", "dry_run", "dry_run_pod"]
-
-_KEDA_INSTALL = (
-    "install them (`helm install keda kedacore/keda -n keda --create-namespace`, then "
-    "`helm install http-add-on kedacore/keda-add-ons-http -n keda`), or set `min_replicas` to 1 or more"
-)
-
+__all__ = ["DryRun", "dry_run", "dry_run_pod"]
 
 _NO_UID = "00000000-0000-0000-0000-000000000000"
 # What admission says until the controllers have seen to a new namespace or quota (plugin/pkg/admission:
@@ -44,82 +35,36 @@ class DryRun:
     Attributes:
         results: The objects as they would be, by `Kind/name`.
         created: `Kind/name` of those that do not exist yet.
+        withheld: `Kind/name` of those that we may not apply, and that others have seen to or will.
         warnings: `Warning` headers, and what could not be checked.
     """
 
     results: dict[str, Manifest] = field(default_factory=dict)
     created: set[str] = field(default_factory=set)
+    withheld: set[str] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
 
 
-def check_capabilities(cluster: Cluster, spec: ScalingGroupSpec, profile: Profile) -> list[str]:
-    """Warnings about what the cluster lacks.
-
-    Raises:
-        CapabilityError: It lacks something without which the spec cannot be.
-    """
-    capabilities = cluster.capabilities()
-    if spec.mode == "keda":
-        return _check_keda(cluster, profile)
-    warnings: list[str] = []
-    if spec.mode == "hpa" and not capabilities.serves("metrics.k8s.io", "pods"):
-        warnings.append(
-            "this cluster serves no `metrics.k8s.io` (metrics-server): the autoscaler cannot see CPU use "
-            f"and will keep the number of replicas at {spec.min_replicas}"
-        )
-    if spec.target_cpu_utilization_percentage is not None and spec.cpu is None and spec.mode != "fixed":
-        warnings.append(
-            f"the CPU target of {spec.target_cpu_utilization_percentage} % is relative to the default "
-            "request of 100m: set `cpu` to make it meaningful"
-        )
-    return warnings
-
-
-def _check_keda(cluster: Cluster, profile: Profile) -> list[str]:
-    capabilities = cluster.capabilities()
-    wanted = (
-        ("keda.sh", "scaledobjects", "keda.sh/v1alpha1 ScaledObject"),
-        ("http.keda.sh", "interceptorroutes", "http.keda.sh/v1beta1 InterceptorRoute"),
-    )
-    missing = [label for group, plural, label in wanted if not capabilities.serves(group, plural)]
-    if missing:
-        raise CapabilityError(
-            "`min_replicas=0` needs KEDA and its HTTP add-on 0.14 or later, which this cluster lacks "
-            f"(missing: {', '.join(missing)})",
-            hint=_KEDA_INSTALL,
-        )
-    where = f"`{profile.keda_namespace}/{profile.keda_interceptor_service}`"
-    try:
-        cluster.get("Service", profile.keda_interceptor_service, profile.keda_namespace)
-    except ObjectNotFoundError as error:
-        raise CapabilityError(
-            f"`min_replicas=0` needs the interceptor of KEDA's HTTP add-on, and there is no Service {where}",
-            hint="set CHALK_KEDA_NAMESPACE and CHALK_KEDA_INTERCEPTOR_SERVICE if it lives elsewhere; "
-            + _KEDA_INSTALL,
-        ) from error
-    except ForbiddenError:
-        return [f"Service {where}, KEDA's interceptor, may not be read: assuming that it is there"]
-    return []
-
-
-def dry_run(cluster: Cluster, manifests: Sequence[Manifest], *, skip: frozenset[str]) -> DryRun:
-    """Apply every object with `dryRun=All`, but for the kinds in `skip`.
+def dry_run(cluster: Cluster, manifests: Sequence[Manifest], *, skip: Set[str]) -> DryRun:
+    """Apply every object with `dryRun=All`, but for those `Kind/name` in `skip`.
 
     Raises:
         InvalidObjectError: The server refuses an object.
-        ForbiddenError: The credential may not write it, or admission refuses it.
+        ForbiddenError: The credential may not write it, or admission refuses it. Of a grant in another
+            namespace only if there is none that would do.
     """
     found = DryRun()
     for manifest in manifests:
-        if manifest["kind"] in skip:
-            continue
         key = f"{manifest['kind']}/{manifest['metadata']['name']}"
+        if key in skip:
+            continue
         try:
             applied = cluster.apply(manifest, dry_run=True)
         except ForbiddenError as error:
             if not is_shared(manifest):
                 raise
-            found.warnings.append(f"{key}: {error.message}")
+            found.warnings += grants.check(cluster, manifest, error)
+            found.withheld.add(key)
             continue
         except InvalidObjectError as error:
             if not _is_dry_run_refusal(error):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import ConflictError, ForbiddenError, ObjectNotFoundError
 from chalkcompute.manifests import labels
+from chalkcompute.service import existing
 from chalkcompute.service.ownership import applied_fields
 from chalkcompute.service.scope import World
 from chalkcompute.spec import ScalingGroupSpec
@@ -64,13 +65,16 @@ def plan(
         scaled_object: The live ScaledObject of its name, or None.
     """
     steps: list[Step] = []
-    if scaled_object is not None and spec.mode != "keda":
+    if scaled_object is not None and (spec.mode != "keda" or _is_going(scaled_object)):
         # KEDA's own HPA has the group's name too: it must be gone before ours comes.
         uid = scaled_object["metadata"]["uid"]
         steps.append(Remove("ScaledObject", uid, ("ScaledObject", "HorizontalPodAutoscaler")))
-    if autoscaler is not None and scaled_object is None and spec.mode != "hpa":
-        uid = autoscaler["metadata"]["uid"]
-        steps.append(Remove("HorizontalPodAutoscaler", uid, ("HorizontalPodAutoscaler",)))
+    if autoscaler is not None and scaled_object is None:
+        # Without its ScaledObject, which an earlier deploy may have removed, KEDA's own is about to go too.
+        others = existing.has_controller(autoscaler) or _is_going(autoscaler)
+        if spec.mode != "hpa" or others:
+            uid = autoscaler["metadata"]["uid"]
+            steps.append(Remove("HorizontalPodAutoscaler", uid, ("HorizontalPodAutoscaler",)))
     if deployment is None or spec.mode == "fixed":
         return tuple(steps)
     live = int(deployment.get("spec", {}).get("replicas", 1))
@@ -99,7 +103,7 @@ def run(
         match step:
             case Remove(kind, uid, gone):
                 say(f"removing {kind}/{name}")
-                cluster.delete(kind, name, namespace, uid=uid)
+                existing.remove(cluster, kind, name, namespace, uid)
                 _wait_gone(cluster, gone, name, namespace, world)
             case HandOver(replicas):
                 cluster.apply(_only_replicas(name, namespace, replicas), manager=labels.REPLICAS_MANAGER)
@@ -136,9 +140,13 @@ def _wait_gone(cluster: Cluster, kinds: tuple[str, ...], name: str, namespace: s
             if world.monotonic() >= until:
                 raise ConflictError(
                     f"{kind} `{name}` in namespace `{namespace}` was deleted but does not go away",
-                    hint="a finalizer holds it: is KEDA's operator running?",
+                    hint="a finalizer holds it: is KEDA's operator running? Deploy again once it is gone",
                 )
             world.sleep(0.25)
+
+
+def _is_going(obj: Manifest) -> bool:
+    return obj["metadata"].get("deletionTimestamp") is not None
 
 
 def _exists(cluster: Cluster, kind: str, name: str, namespace: str) -> bool:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from chalkcompute.spec.quantities import millicores
 from chalkcompute.spec.scaling_group import ScalingGroupSpec
 
-__all__ = ["advise", "advise_wait"]
+__all__ = ["advise", "advise_change", "advise_wait"]
 
 _CLUSTER_INTERVAL_SECONDS = 15  # how often the HorizontalPodAutoscaler controller looks, by default
 _LONG_DRAIN_SECONDS = 600  # the cluster autoscaler gives up a drain after ten minutes, by default
+_MEASURABLE_MILLICORES = 50  # what an idle server uses now and then is a large part of less
 
 
 def advise(spec: ScalingGroupSpec) -> tuple[str, ...]:
     """Warnings about a spec, in the order of its fields."""
+    target, interval = spec.target_cpu_utilization_percentage, spec.scaling_interval_seconds
+    scales = spec.mode != "fixed"
     return tuple(
         text
         for applies, text in (
@@ -20,28 +24,50 @@ def advise(spec: ScalingGroupSpec) -> tuple[str, ...]:
                 f"the image `{spec.image}` has no fixed version: a replica that is restarted may run another",
             ),
             (
-                spec.target_cpu_utilization_percentage is not None and spec.mode == "fixed",
+                target is not None and not scales,
                 "`target_cpu_utilization_percentage` has no effect: the number of replicas is fixed",
             ),
+            (target is not None and scales and _measures_little(spec.cpu), _little(target, spec.cpu)),
             (
-                spec.target_cpu_utilization_percentage is not None and spec.gpu is not None,
-                "CPU utilization says little about how busy a replica with GPUs is",
+                target is not None and spec.gpu is not None and scales,
+                "CPU utilization says little about how busy a replica with GPUs is: with "
+                "`target_cpu_utilization_percentage` the autoscaler goes by it all the same",
             ),
             (
-                spec.scaling_interval_seconds is not None and spec.mode == "fixed",
+                interval is not None and not scales,
                 "`scaling_interval_seconds` has no effect: the number of replicas is fixed",
             ),
             (
-                0 < (spec.scaling_interval_seconds or 0) < _CLUSTER_INTERVAL_SECONDS,
-                f"`scaling_interval_seconds` below {_CLUSTER_INTERVAL_SECONDS} is faster than the cluster "
-                "looks by default",
+                0 < (interval or 0) < _CLUSTER_INTERVAL_SECONDS and scales,
+                f"`scaling_interval_seconds` {interval} is below {_CLUSTER_INTERVAL_SECONDS}: the autoscaler "
+                f"looks only every {_CLUSTER_INTERVAL_SECONDS} s, unless the cluster is set up otherwise",
             ),
             (
                 (spec.shutdown_delay_seconds or 0) > _LONG_DRAIN_SECONDS,
-                f"`shutdown_delay_seconds` over {_LONG_DRAIN_SECONDS} may be cut short by a node drain",
+                f"`shutdown_delay_seconds` {spec.shutdown_delay_seconds} is over {_LONG_DRAIN_SECONDS}: a "
+                f"node that is drained may not wait longer than {_LONG_DRAIN_SECONDS} s",
             ),
         )
         if applies
+    )
+
+
+def advise_change(before: ScalingGroupSpec, after: ScalingGroupSpec, *, live: int) -> tuple[str, ...]:
+    """Warnings about what goes when a group becomes another.
+
+    Args:
+        before: What was asked for until now.
+        after: What is asked for.
+        live: Replicas that it has now.
+    """
+    if before.mode == "fixed" or after.mode != "fixed":
+        return ()
+    wanted = after.min_replicas
+    goes = {"hpa": "its HorizontalPodAutoscaler", "keda": "KEDA's ScaledObject"}[before.mode]
+    fewer = f", and of {live} replicas {live - wanted} go" if live > wanted else ""
+    return (
+        f"the number of replicas is fixed at {wanted} from now on: the range {before.min_replicas} to "
+        f"{before.max_replicas} and {goes} go{fewer}",
     )
 
 
@@ -53,6 +79,19 @@ def advise_wait(spec: ScalingGroupSpec, seconds: float | None) -> tuple[str, ...
     return (
         f"a replica may take {startup} s to start (`startup_timeout_seconds`), and the wait for it ends "
         f"after {seconds:g} s: wait longer",
+    )
+
+
+def _measures_little(cpu: str | None) -> bool:
+    return cpu is None or millicores(cpu) < _MEASURABLE_MILLICORES
+
+
+def _little(target: int | None, cpu: str | None) -> str:
+    of = "the default request of 100m" if cpu is None else f"a request of only {cpu}"
+    at = (100 if cpu is None else millicores(cpu)) * (target or 0) / 100
+    return (
+        f"`target_cpu_utilization_percentage` {target} is relative to {of}: replicas are added once they "
+        f"use more than {at:g}m on average; set `cpu` to what a replica needs"
     )
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from chalkcompute.errors import SpecError
 from chalkcompute.spec.checks import check_text, quoted
 
-__all__ = ["memory_bytes", "normalize_cpu", "normalize_memory"]
+__all__ = ["memory_bytes", "millicores", "normalize_cpu", "normalize_memory"]
 
 _CPU_CORES = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?")
 _CPU_MILLI = re.compile(r"([0-9]{1,12})m")
@@ -44,16 +44,20 @@ def normalize_cpu(cpu: object) -> str:
         SpecError: Not an amount, zero, or more than any machine has.
     """
     text = check_text("cpu", cpu, number=_cpu_in_quotes)
-    if milli := _CPU_MILLI.fullmatch(text):
-        amount = int(milli[1])
-    elif _CPU_CORES.fullmatch(text):
-        amount = int(Decimal(text) * 1000)
-    else:
-        raise SpecError(f"`cpu` cannot be {quoted(text)}", field="cpu", hint=_CPU_RULE)
+    amount = millicores(text)
     if not 1 <= amount <= _MILLICORES_MAX:
         size = "is no CPU at all" if amount < 1 else "is more than any machine has"
         raise SpecError(f"`cpu` {quoted(text)} {size}", field="cpu", hint=_CPU_RULE)
     return str(amount // 1000) if amount % 1000 == 0 else f"{amount}m"
+
+
+def millicores(text: str) -> int:
+    """Thousandths of a core of a CPU quantity."""
+    if milli := _CPU_MILLI.fullmatch(text):
+        return int(milli[1])
+    if _CPU_CORES.fullmatch(text):
+        return int(Decimal(text) * 1000)
+    raise SpecError(f"`cpu` cannot be {quoted(text)}", field="cpu", hint=_CPU_RULE)
 
 
 def normalize_memory(memory: object) -> str:

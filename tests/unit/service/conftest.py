@@ -61,6 +61,7 @@ class ApiCluster:
         self.capable.add(("metrics.k8s.io", "v1beta1", "pods"))
         self.calls: list[tuple[str, str]] = []
         self.after: list[Callable[[], None]] = []
+        self.collects: Callable[[Manifest], bool] = lambda _: True
 
     def with_keda(self) -> None:
         """Serve KEDA's kinds and have its interceptor."""
@@ -261,7 +262,8 @@ class ApiCluster:
                 meta = obj["metadata"]
                 owners = meta.get("ownerReferences") or []
                 going = meta.get("deletionTimestamp") is not None
-                if owners and not going and not any(owner["uid"] in alive for owner in owners):
+                orphaned = owners and not going and not any(owner["uid"] in alive for owner in owners)
+                if orphaned and self.collects(obj):
                     self.api.delete(kind.kind, meta["name"], "default", grace_seconds=0)
                     changed = True
                 elif FOREGROUND in (meta.get("finalizers") or ()):
