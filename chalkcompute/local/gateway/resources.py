@@ -25,7 +25,10 @@ __all__ = [
 TYPE = "type.googleapis.com/envoy."
 _SECRET = "gateway"
 _LOOPBACK = "127.0.0.1"
-_MANY = 65536  # the default of 1024 would answer 503 long before this machine is busy
+# The defaults (1024, and 3 retries at a time) would answer 503 long before this machine is busy, and to many
+# at the moment when a replica has died and has not been withdrawn.
+_MANY = 65536
+_LIMITS = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
 
 
 def file_source(xds: Path, name: str) -> dict[str, Any]:
@@ -132,9 +135,7 @@ def cluster(xds: Path, name: str, *, h2c: bool) -> dict[str, Any]:
         "lb_policy": "LEAST_REQUEST",
         "ignore_health_on_host_removal": True,
         "eds_cluster_config": {"service_name": name, "eds_config": file_source(xds, endpoints_file(name))},
-        "circuit_breakers": {
-            "thresholds": [{"max_connections": _MANY, "max_pending_requests": _MANY, "max_requests": _MANY}]
-        },
+        "circuit_breakers": {"thresholds": [dict.fromkeys(_LIMITS, _MANY)]},
     }
     if h2c:
         out["typed_extension_protocol_options"] = {

@@ -41,7 +41,8 @@ _RETRY_POLICY: dict[str, Any] = {
     # Only what no backend has seen: a request that was forwarded may have had its effect.
     "retry_on": "connect-failure,refused-stream,reset-before-request",
     "num_retries": 3,
-    "host_selection_retry_max_attempts": 5,
+    # A dead replica is the least busy one. Of two, each pick is it three times out of four: pick on.
+    "host_selection_retry_max_attempts": 50,
     "retry_host_predicate": [
         {
             "name": "envoy.retry_host_predicates.previous_hosts",

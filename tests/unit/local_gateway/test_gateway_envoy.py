@@ -13,6 +13,7 @@ import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -287,6 +288,12 @@ def test_a_request_that_was_forwarded_is_not_sent_again(tmp_path: Path) -> None:
     assert [line.split()[1] for line in seen] == [b"/once", b"/twice"]
 
 
+def many(gateway: Gateway) -> list[int]:
+    """The statuses of 200 requests, 40 at a time."""
+    with ThreadPoolExecutor(40) as pool:
+        return [status for status, _ in pool.map(lambda _: gateway.get(), range(200))]
+
+
 def test_a_replica_that_does_not_listen_is_passed_over(tmp_path: Path, backend: int) -> None:
     piece = a_slice(an_endpoint("127.77.255.254"), an_endpoint("127.0.0.1"), port=backend)
 
@@ -295,6 +302,8 @@ def test_a_replica_that_does_not_listen_is_passed_over(tmp_path: Path, backend: 
             await gateway.eventually(200)
             answers = [(await asyncio.to_thread(gateway.get))[0] for _ in range(20)]
             assert answers == [200] * 20
+            # Many at once: there is no such number of them that some are not sent to another replica.
+            assert await asyncio.to_thread(many, gateway) == [200] * 200
 
     asyncio.run(scenario())
 
