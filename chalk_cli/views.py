@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from chalk_cli.autoscaler_views import autoscaler_pairs
 from chalk_cli.text import printable, verdict_evidence
-from chalkcompute.types import Action, rfc3339
+from chalkcompute.times import rfc3339
+from chalkcompute.types import Action
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,6 +79,7 @@ def detail_pairs(group: ScalingGroupInfo, *, wide: bool = False) -> list[tuple[s
             f"{counts.desired} desired, {counts.ready} ready, {counts.available} available"
             f" (min {counts.min}, max {counts.max})",
         ),
+        *autoscaler_pairs(group.autoscaler),
         ("Revision", str(group.revision)),
         ("Environment", group.environment),
         ("Namespace", group.namespace),

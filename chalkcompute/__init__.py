@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from chalkcompute.autoscaler import AutoscalerCondition, AutoscalerInfo, ScaleEvent
     from chalkcompute.client import ChalkClient
     from chalkcompute.errors import (
         ApiError,
@@ -56,11 +57,14 @@ if TYPE_CHECKING:
         Target,
         Verdict,
     )
+    from chalkcompute.usage import ReplicaUsage, ScalingGroupUsage, Traffic, UsageReport
     from chalkcompute.volume import Volume, VolumeMount
 
 __all__ = [
     "Action",
     "ApiError",
+    "AutoscalerCondition",
+    "AutoscalerInfo",
     "CapabilityError",
     "Cause",
     "ChalkClient",
@@ -90,15 +94,20 @@ __all__ = [
     "RegistryAuthError",
     "RegistryError",
     "ReplicaCounts",
+    "ReplicaUsage",
+    "ScaleEvent",
     "ScalingGroup",
     "ScalingGroupInfo",
     "ScalingGroupSpec",
+    "ScalingGroupUsage",
     "Secret",
     "SpecError",
     "Status",
     "Target",
+    "Traffic",
     "UnauthorizedError",
     "UnreachableError",
+    "UsageReport",
     "Verdict",
     "Volume",
     "VolumeMount",
@@ -115,6 +124,8 @@ _HOMES = {
     "Secret": "secret",
     "Volume": "volume",
     "VolumeMount": "volume",
+    **dict.fromkeys(("AutoscalerCondition", "AutoscalerInfo", "ScaleEvent"), "autoscaler"),
+    **dict.fromkeys(("ReplicaUsage", "ScalingGroupUsage", "Traffic", "UsageReport"), "usage"),
     **dict.fromkeys(
         (
             "Action",

@@ -121,7 +121,7 @@ class ChalkClient:
         return ListScalingGroupsResponse(found)
 
     def get_scaling_group(self, name: str | None = None, *, id: str | None = None) -> ScalingGroupInfo:  # noqa: A002
-        """One group, as it is now; at most five requests.
+        """One group as it is now; five requests at most, two more if autoscaled.
 
         Args:
             name: Its name.

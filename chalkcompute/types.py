@@ -10,8 +10,11 @@ import dataclasses
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeAlias
+
+from chalkcompute.autoscaler import AutoscalerInfo
+from chalkcompute.times import rfc3339
 
 __all__ = [
     "Action",
@@ -75,13 +78,6 @@ class Action(enum.StrEnum):
     CREATED = "created"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
-
-
-def rfc3339(moment: datetime | None) -> str | None:
-    """`2026-11-23T10:00:00Z`, or None."""
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +223,7 @@ class ScalingGroupInfo:
         spec: All that was asked for, JSON-shaped; secret names but never values.
         verdict: Why it is not available, or None.
         warnings: What its replicas are that was not asked for, such as another image in its place.
+        autoscaler: What sets its replica count and how that does; None for a fixed count, and in lists.
     """
 
     id: str
@@ -247,6 +244,7 @@ class ScalingGroupInfo:
     spec: Mapping[str, Any] = field(default_factory=dict)
     verdict: Verdict | None = None
     warnings: tuple[str, ...] = ()
+    autoscaler: AutoscalerInfo | None = None
 
     def __repr__(self) -> str:
         shown = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -292,6 +290,7 @@ class ScalingGroupInfo:
             "spec": dict(self.spec),
             "verdict": self.verdict.to_dict() if self.verdict else None,
             "warnings": list(self.warnings),
+            "autoscaler": self.autoscaler.to_dict() if self.autoscaler else None,
         }
 
 

@@ -6,6 +6,8 @@ import re
 from datetime import datetime
 
 from chalkcompute.manifests import labels
+from chalkcompute.manifests.causes_container import STARTUP_FAILED
+from chalkcompute.manifests.causes_gpu import gpu_shortage
 from chalkcompute.manifests.live import POD_TEMPLATE_HASH, LiveGroup, Rollout
 from chalkcompute.manifests.pods import Pod, condition, events_about, log_lines, seconds_since
 from chalkcompute.manifests.times import parse_time
@@ -78,7 +80,7 @@ def refused_pods(text: str, *, reason: str | None, terminal: bool) -> Verdict:
     )
 
 
-def scheduling_verdict(pod: Pod, progress: Rollout) -> Verdict | None:
+def scheduling_verdict(pod: Pod, live: LiveGroup, progress: Rollout) -> Verdict | None:
     """No node can take the pod. Never the end of it: an autoscaler may add a node."""
     scheduled = condition(pod.manifest, "PodScheduled")
     if scheduled.get("status") != "False" or scheduled.get("reason") not in (
@@ -87,13 +89,17 @@ def scheduling_verdict(pod: Pod, progress: Rollout) -> Verdict | None:
     ):
         return None
     text = scheduled.get("message", "")
-    lacking = _lacking(pod, text)
+    said = Evidence(kind="condition", pod=pod.name, reason=scheduled["reason"], lines=(text,))
+    shortage = gpu_shortage(pod, live, progress, text)
+    lacking = [shortage.lacking] if shortage and shortage.lacking else _lacking(pod, text)
     told = "; ".join(lacking) if lacking else _shortened(text)
     return Verdict(
         cause=Cause.UNSCHEDULABLE,
         message=f"no node can take the replica: {told}",
-        evidence=(Evidence(kind="condition", pod=pod.name, reason=scheduled["reason"], lines=(text,)),),
-        next=_scheduling_next(pod, text, progress),
+        evidence=(said, Evidence(kind="object", lines=shortage.nodes))
+        if shortage and shortage.nodes
+        else (said,),
+        next=shortage.next if shortage else _scheduling_next(pod, text, progress),
         terminal=False,
     )
 
@@ -231,7 +237,7 @@ def readiness_verdict(pod: Pod, live: LiveGroup, now: datetime) -> Verdict | Non
         return None
     text = found[-1].get("message", "") if found else ""
     port = live.record.spec.port
-    message, advice = _not_ready(text, pod, port)
+    message, advice = _not_ready(text, pod, port) if pod.has_started else _starting(text, pod, port)
     evidence = Evidence(kind="event", pod=pod.name, reason="Unhealthy", lines=log_lines(text))
     return Verdict(
         cause=Cause.NOT_LISTENING,
@@ -239,6 +245,18 @@ def readiness_verdict(pod: Pod, live: LiveGroup, now: datetime) -> Verdict | Non
         evidence=(evidence,) if found else (),
         next=advice,
         terminal=False,
+    )
+
+
+def _starting(text: str, pod: Pod, port: int) -> tuple[str, str]:
+    """What a failing startup probe means while it may still fail."""
+    probe = pod.startup_probe
+    allowed = int(probe.get("failureThreshold", 3)) * int(probe.get("periodSeconds", 10))
+    why = text.removeprefix(STARTUP_FAILED).strip()
+    return (
+        f"the server is still starting, which may take {allowed} s: port {port} does not answer its probe yet"
+        + (f" ({why})" if why else ""),
+        "wait; if it needs longer, raise `startup_timeout_seconds` (`--startup-timeout`)",
     )
 
 

@@ -10,7 +10,9 @@ from chalkcompute.manifests.pods import Pod, events_about, log_lines, seconds_si
 from chalkcompute.manifests.times import parse_time
 from chalkcompute.types import Cause, Evidence, Verdict
 
-__all__ = ["container_verdict"]
+__all__ = ["STARTUP_FAILED", "container_verdict"]
+
+STARTUP_FAILED = "Startup probe failed:"  # how the kubelet's Event begins
 
 _PULL_REASONS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable")
 _PULL_SECONDS = 60  # a registry that fails for longer than this will not recover while somebody waits
@@ -29,6 +31,7 @@ _START_REASONS = ("RunContainerError", "CreateContainerError")
 _START_ENDS = ("StartError", "ContainerCannotRun")
 _CRASHES = 3
 _CRASHES_IN_BACK_OFF = 2
+_STARTS_TOO_SLOW = 2
 _OUT_OF_MEMORY_RESTARTS = 2
 _STEADY_SECONDS = 600  # the kubelet forgets earlier crashes of a container that has run for so long
 _OVERCOME_SECONDS = 10
@@ -55,7 +58,7 @@ def container_verdict(pod: Pod, live: LiveGroup, now: datetime) -> Verdict | Non
     if pod.termination.get("reason") == "OOMKilled":
         return _out_of_memory(pod)
     if pod.termination:
-        return _crash(pod)
+        return _too_slow(pod, live) or _crash(pod)
     return None
 
 
@@ -215,6 +218,41 @@ def _crash(pod: Pod) -> Verdict:
         ),
         next=_crash_next(code),
         terminal=often and _lasted(pod) < _STEADY_SECONDS,
+    )
+
+
+def _too_slow(pod: Pod, live: LiveGroup) -> Verdict | None:
+    """The kubelet ended the container because its startup probe failed for as long as it may."""
+    probe = pod.startup_probe
+    period = int(probe.get("periodSeconds", 10))
+    allowed = int(probe.get("failureThreshold", 3)) * period
+    failures = [
+        event
+        for event in events_about(live.events, pod, "Unhealthy")
+        if str(event.get("message", "")).startswith(STARTUP_FAILED)
+    ]
+    if not probe or not failures or _lasted(pod) + period < allowed:
+        return None
+    why = str(failures[-1]["message"]).removeprefix(STARTUP_FAILED).strip()
+    return Verdict(
+        cause=Cause.NOT_LISTENING,
+        message=f"the server did not start within the {allowed} s that it may take, "
+        f"{_restarted(pod.restarts)}; its probe says: {why}",
+        evidence=(
+            Evidence(
+                kind="event", pod=pod.name, reason="Unhealthy", lines=log_lines(failures[-1]["message"])
+            ),
+            Evidence(
+                kind="log",
+                pod=pod.name,
+                reason=pod.termination.get("reason"),
+                exit_code=pod.termination.get("exitCode"),
+                lines=log_lines(pod.termination.get("message")),
+            ),
+        ),
+        next="see in its log how far it comes; if it only needs longer, raise `startup_timeout_seconds` "
+        "(`--startup-timeout`)",
+        terminal=pod.restarts >= _STARTS_TOO_SLOW,
     )
 
 

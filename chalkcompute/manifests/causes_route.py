@@ -10,6 +10,7 @@ from typing import Any
 from chalkcompute.manifests.live import LiveGroup, Unasked
 from chalkcompute.manifests.placement import Gateway
 from chalkcompute.manifests.pods import condition
+from chalkcompute.manifests.scaler import keda_trouble
 from chalkcompute.manifests.times import parse_time
 from chalkcompute.types import Cause, Evidence, Manifest, Verdict
 
@@ -18,7 +19,6 @@ __all__ = ["RouteState", "autoscaler_verdict", "route_state", "route_verdict"]
 _REFUSED_SECONDS = 30  # a Service, a grant or a listener may only just be coming
 _SILENT_SECONDS = 15
 _SILENT_TERMINAL_SECONDS = 120  # cloud gateways take their time over the first status
-_AUTOSCALER_SECONDS = 30
 
 _MEANING = {
     "NotAllowedByListeners": "its listener does not admit routes from this namespace (`allowedRoutes`)",
@@ -180,19 +180,17 @@ def _silent(route: Manifest, state: RouteState, live: LiveGroup, now: datetime) 
 
 
 def autoscaler_verdict(live: LiveGroup, now: datetime) -> Verdict | None:
-    """KEDA cannot lift the group from zero: its ScaledObject is not ready."""
-    found = live.autoscaler
-    if isinstance(found, Unasked) or found is None or found.get("kind") != "ScaledObject":
+    """KEDA cannot lift the group from zero."""
+    trouble = keda_trouble(live, now)
+    if trouble is None:
         return None
-    ready = condition(found, "Ready")
-    age = live.seconds_for(parse_time(found["metadata"].get("creationTimestamp")), now)
-    if ready.get("status") == "True" or age < _AUTOSCALER_SECONDS:
-        return None
-    text = ready.get("message") or "KEDA has not answered: is its operator running"
+    said = trouble.said or trouble.text
     return Verdict(
         cause=Cause.AUTOSCALER_NOT_READY,
-        message=f"KEDA cannot scale the group: {text}",
-        evidence=(Evidence(kind="condition", reason=ready.get("reason"), lines=(text,)),),
-        next="check KEDA and its HTTP add-on",
+        message=trouble.text,
+        evidence=(Evidence(kind="condition", reason=trouble.reason, lines=(said,)),)
+        if trouble.reason
+        else (),
+        next=trouble.next,
         terminal=False,
     )

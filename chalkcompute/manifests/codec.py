@@ -15,7 +15,8 @@ from chalkcompute.manifests import labels
 from chalkcompute.manifests.placement import Gateway, PortHistory
 from chalkcompute.manifests.times import parse_time
 from chalkcompute.spec import ScalingGroupSpec
-from chalkcompute.types import Manifest, rfc3339
+from chalkcompute.times import rfc3339
+from chalkcompute.types import Manifest
 
 __all__ = [
     "Remembered",

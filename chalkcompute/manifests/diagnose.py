@@ -78,7 +78,7 @@ def _replica_verdicts(live: LiveGroup, progress: Rollout, now: datetime) -> Iter
             container_verdict(pod, live, now)
             or volume_verdict(pod, live)
             or creation_verdict(pod, live)
-            or scheduling_verdict(pod, progress)
+            or scheduling_verdict(pod, live, progress)
             or readiness_verdict(pod, live, now)
         )
         if verdict is not None:

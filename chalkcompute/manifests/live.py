@@ -12,20 +12,23 @@ from chalkcompute.manifests.pods import Pod, condition, seconds_since
 from chalkcompute.manifests.record import Record
 from chalkcompute.types import Manifest
 
-__all__ = ["POD_TEMPLATE_HASH", "UNASKED", "LiveGroup", "Rollout", "Unasked", "rollout"]
+__all__ = ["FORBIDDEN", "POD_TEMPLATE_HASH", "UNASKED", "LiveGroup", "Rollout", "Unasked", "rollout"]
 
 _ROLLED_OUT = "NewReplicaSetAvailable"  # reason of condition Progressing, from the end of a rollout on
 POD_TEMPLATE_HASH = "pod-template-hash"
 
 
 class Unasked(enum.Enum):
-    """The type of `UNASKED`."""
+    """The type of `UNASKED` and `FORBIDDEN`."""
 
     UNASKED = "unasked"
+    FORBIDDEN = "forbidden"
 
 
 UNASKED = Unasked.UNASKED
 """An object that nobody asked the cluster for: neither present nor absent."""
+FORBIDDEN = Unasked.FORBIDDEN
+"""An object that was asked for and may not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,10 @@ class LiveGroup:
         events: Events about its pods, or None when not asked for.
         route: The HTTPRoute.
         gateway: The Gateway it attaches to.
-        autoscaler: HorizontalPodAutoscaler or ScaledObject, whichever the mode has.
+        scaled_object: KEDA's ScaledObject, of a group that may sleep.
+        hpa: The HorizontalPodAutoscaler, the group's own or the one that KEDA made.
+        scaler_events: Events about the group's autoscalers and its Deployment, or None when not asked for.
+        nodes: The nodes of the cluster.
     """
 
     record: Record
@@ -48,7 +54,10 @@ class LiveGroup:
     events: Sequence[Manifest] | None = None
     route: Manifest | Unasked | None = UNASKED
     gateway: Manifest | Unasked | None = UNASKED
-    autoscaler: Manifest | Unasked | None = UNASKED
+    scaled_object: Manifest | Unasked | None = UNASKED
+    hpa: Manifest | Unasked | None = UNASKED
+    scaler_events: Sequence[Manifest] | None = None
+    nodes: Sequence[Manifest] | Unasked = UNASKED
 
     def seconds_for(self, since: datetime | None, now: datetime) -> float:
         """Seconds that something has been so, at most those since the last deploy.

@@ -8,7 +8,9 @@ from chalkcompute.manifests import labels
 from chalkcompute.manifests.causes_route import route_state
 from chalkcompute.manifests.diagnose import diagnose
 from chalkcompute.manifests.live import UNASKED, LiveGroup, Rollout, Unasked, rollout
+from chalkcompute.manifests.pods import condition
 from chalkcompute.manifests.record import Record, Tombstone
+from chalkcompute.manifests.scaler import autoscaler_info
 from chalkcompute.types import Manifest, ReplicaCounts, ScalingGroupInfo, Status, Verdict
 
 __all__ = [
@@ -51,6 +53,7 @@ def observe(live: LiveGroup, now: datetime) -> ScalingGroupInfo:
         spec=record.spec.to_dict(),
         verdict=verdict,
         warnings=warnings,
+        autoscaler=autoscaler_info(live, now),
     )
 
 
@@ -89,8 +92,20 @@ def _is_well(live: LiveGroup, progress: Rollout) -> bool:
     deployment = live.own_deployment
     if deployment is None or not progress.complete or not route_accepted(live):
         return False
+    if not progress.desired and not _wakes(live):
+        return False
     applied = (deployment["metadata"].get("annotations") or {}).get(labels.REVISION_ANNOTATION, "")
     return not applied.isdigit() or int(applied) >= live.record.revision
+
+
+def _wakes(live: LiveGroup) -> bool:
+    """Whether a request starts a replica of a group that has none; taken to be so where nobody asked."""
+    scaled = live.scaled_object
+    if isinstance(scaled, Unasked):
+        return True
+    if scaled is None or condition(scaled, "Ready").get("status") != "True":
+        return False
+    return condition(scaled, "Paused").get("status") != "True"
 
 
 def _status(live: LiveGroup, progress: Rollout, verdict: Verdict | None) -> Status:
@@ -118,6 +133,8 @@ def _state_message(status: Status, live: LiveGroup, progress: Rollout) -> str | 
     if status is Status.RUNNING:
         older = f"; {progress.old_ready} of an earlier revision" if progress.old_ready else ""
         return f"{progress.ready} of {progress.desired} replicas are ready{older}"
+    if status is Status.PENDING and progress.complete and not progress.desired:
+        return "no replica runs, and KEDA is not ready to start one yet"
     if status is Status.PENDING and (live.own_deployment or {}).get("spec", {}).get("replicas") == 0:
         return "its Deployment was scaled to 0 by someone else; deploy again to bring it back"
     if status is Status.PENDING:

@@ -12,7 +12,7 @@ from chalkcompute.manifests.deployment import CONTAINER
 from chalkcompute.manifests.times import parse_time
 from chalkcompute.types import Manifest
 
-__all__ = ["Pod", "condition", "events_about", "log_lines", "seconds_since"]
+__all__ = ["Pod", "condition", "event_time", "events_about", "log_lines", "seconds_since"]
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _LOG_LINES_MAX = 20
@@ -111,10 +111,25 @@ class Pod:
         found = ((_declared(self.manifest).get("resources") or {}).get("limits") or {}).get(resource)
         return None if found is None else str(found)
 
+    @property
+    def requests(self) -> Mapping[str, Any]:
+        """What the container requests, by resource."""
+        return (_declared(self.manifest).get("resources") or {}).get("requests") or {}
+
     def request(self, resource: str) -> str | None:
         """The container's request of a resource."""
-        found = ((_declared(self.manifest).get("resources") or {}).get("requests") or {}).get(resource)
+        found = self.requests.get(resource)
         return None if found is None else str(found)
+
+    @property
+    def startup_probe(self) -> Mapping[str, Any]:
+        """The startup probe of the container, empty without one."""
+        return _declared(self.manifest).get("startupProbe") or {}
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the startup probe has been passed, or there is none."""
+        return not self.startup_probe or bool(self.container.get("started"))
 
     @property
     def node_selector(self) -> Mapping[str, str]:
@@ -185,14 +200,14 @@ def events_about(events: Sequence[Manifest] | None, pod: Pod, *reasons: str) -> 
         for event in events or ()
         if event.get("reason") in reasons and event.get("involvedObject", {}).get("name") == pod.name
     ]
-    return sorted(found, key=_when)
+    return sorted(found, key=lambda event: event_time(event) or _LONG_AGO)
 
 
-def _when(event: Manifest) -> datetime:
-    """Scheduler events have an `eventTime` only, kubelet events the other two."""
+def event_time(event: Manifest) -> datetime | None:
+    """When it happened last: scheduler events have an `eventTime` only, kubelet events the other two."""
     series = event.get("series") or {}
     text = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
-    return parse_time(text) or _LONG_AGO
+    return parse_time(text)
 
 
 def log_lines(message: str | None) -> tuple[str, ...]:

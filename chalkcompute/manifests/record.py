@@ -31,7 +31,8 @@ from chalkcompute.manifests.codec import (
 )
 from chalkcompute.manifests.placement import Gateway, Owner, Placement, PortHistory, Profile
 from chalkcompute.manifests.times import parse_time
-from chalkcompute.types import Manifest, Verdict, rfc3339
+from chalkcompute.times import rfc3339
+from chalkcompute.types import Manifest, Verdict
 
 __all__ = [
     "Operation",

@@ -1,33 +1,39 @@
-"""Look at groups: one in at most five requests, all of a namespace in two."""
+"""Look at groups: one in at most seven requests, all of a namespace in two."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import ForbiddenError, NotFoundError, ObjectNotFoundError
 from chalkcompute.manifests import labels
-from chalkcompute.manifests.live import UNASKED, LiveGroup, Unasked, rollout
+from chalkcompute.manifests.live import FORBIDDEN, UNASKED, LiveGroup, Unasked, rollout
 from chalkcompute.manifests.observe import observe, observe_tombstone, route_accepted
 from chalkcompute.manifests.placement import Gateway
 from chalkcompute.manifests.record import Record, Tombstone, is_record, is_tombstone
+from chalkcompute.manifests.scaler import is_group_scaler
 from chalkcompute.service import records
 from chalkcompute.service.namespaces import read_namespace
 from chalkcompute.service.scope import Scope, World
 from chalkcompute.spec.tags import validate_tags
-from chalkcompute.types import Manifest, ScalingGroupInfo
+from chalkcompute.types import Cause, Manifest, ScalingGroupInfo
 
 __all__ = [
     "WayIn",
     "describe",
+    "events_of",
     "find_record",
     "get_group",
     "get_group_by_id",
     "list_groups",
+    "look_closer",
+    "read_hpa",
     "snapshot",
     "way_in",
+    "with_nodes",
 ]
 
 
@@ -39,7 +45,7 @@ def get_group(cluster: Cluster, scope: Scope, name: str, *, world: World) -> Sca
         record = find_record(cluster, scope.namespace, name)
         if record.resource_version != live.record.resource_version:
             live = snapshot(cluster, record)
-    return observe(live, world.now())
+    return observe(look_closer(cluster, live, world.now()), world.now())
 
 
 def _is_torn(live: LiveGroup) -> bool:
@@ -57,7 +63,9 @@ def get_group_by_id(cluster: Cluster, scope: Scope, group_id: str, *, world: Wor
             f"there is no scaling group with id `{group_id}` in namespace `{scope.namespace}`",
             hint="`chalk scaling-group list --all` shows all, deleted ones too",
         )
-    return observe_tombstone(found) if isinstance(found, Tombstone) else describe(cluster, found, world=world)
+    if isinstance(found, Tombstone):
+        return observe_tombstone(found)
+    return observe(look_closer(cluster, snapshot(cluster, found), world.now()), world.now())
 
 
 def find_record(cluster: Cluster, namespace: str, name: str, *, group_id: str | None = None) -> Record:
@@ -145,8 +153,64 @@ def snapshot(cluster: Cluster, record: Record) -> LiveGroup:
         live = replace(live, gateway=_gateway(cluster, record))
     # A HorizontalPodAutoscaler that cannot scale leaves a group that serves; KEDA's leaves none.
     if record.spec.mode == "keda":
-        live = replace(live, autoscaler=_ours(cluster, "ScaledObject", record))
+        live = replace(live, scaled_object=_scaled_object(cluster, record))
     return live
+
+
+def look_closer(cluster: Cluster, live: LiveGroup, now: datetime) -> LiveGroup:
+    """The same, with what tells how its autoscaler does: at most two requests more, none for a fixed count.
+
+    And one for the nodes where they may tell why GPUs are not to be had.
+    """
+    return with_nodes(cluster, _with_autoscaler(cluster, live), now)
+
+
+def _with_autoscaler(cluster: Cluster, live: LiveGroup) -> LiveGroup:
+    record = live.record
+    if record.spec.mode == "fixed" or live.own_deployment is None:
+        return live
+    live = replace(live, hpa=read_hpa(cluster, record))
+    if record.spec.mode == "keda" and live.scaled_object is UNASKED:
+        return replace(live, scaled_object=_scaled_object(cluster, record))
+    return replace(live, scaler_events=events_of(cluster, record))
+
+
+def read_hpa(cluster: Cluster, record: Record) -> Manifest | Unasked | None:
+    """The HorizontalPodAutoscaler of a group, its own or KEDA's."""
+    try:
+        found = cluster.get("HorizontalPodAutoscaler", record.name, record.namespace)
+    except ObjectNotFoundError:
+        return None
+    except ForbiddenError:
+        return FORBIDDEN
+    return found if is_group_scaler(found, record.id, record.name) else None
+
+
+def _scaled_object(cluster: Cluster, record: Record) -> Manifest | Unasked | None:
+    try:
+        return _ours(cluster, "ScaledObject", record)
+    except ForbiddenError:
+        return FORBIDDEN
+
+
+def events_of(cluster: Cluster, record: Record) -> list[Manifest] | None:
+    """Events about the objects that have the group's name; None if they may not be seen."""
+    with contextlib.suppress(ForbiddenError):
+        return cluster.list("Event", record.namespace, fields=f"involvedObject.name={record.name}")
+    return None
+
+
+def with_nodes(cluster: Cluster, live: LiveGroup, now: datetime) -> LiveGroup:
+    """The same, with the nodes where they may tell why no node takes a replica that asks for GPUs."""
+    if live.record.spec.gpu is None or live.nodes is not UNASKED:
+        return live
+    verdict = observe(live, now).verdict
+    if verdict is None or verdict.cause is not Cause.UNSCHEDULABLE:
+        return live
+    try:
+        return replace(live, nodes=cluster.list("Node"))
+    except ForbiddenError:
+        return replace(live, nodes=FORBIDDEN)
 
 
 def pods_of(cluster: Cluster, record: Record) -> list[Manifest] | None:

@@ -24,13 +24,13 @@ from chalkcompute.errors import (
 )
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.causes_route import route_state
-from chalkcompute.manifests.live import LiveGroup, Unasked, rollout
+from chalkcompute.manifests.live import UNASKED, LiveGroup, Unasked, rollout
 from chalkcompute.manifests.observe import observe
 from chalkcompute.manifests.pods import Pod, seconds_since
 from chalkcompute.manifests.record import Record
 from chalkcompute.service import revisions
 from chalkcompute.service.progress import Reporter
-from chalkcompute.service.read import find_record, pods_of, snapshot
+from chalkcompute.service.read import find_record, pods_of, snapshot, with_nodes
 from chalkcompute.service.scope import Scope, World
 from chalkcompute.types import Cause, Manifest, OnProgress, ScalingGroupInfo, Status, Verdict
 
@@ -75,14 +75,17 @@ def wait_group(
     reporter = Reporter(on_progress, world)
     record: Record | None = None
     last_answer = world.monotonic()
+    nodes: Sequence[Manifest] | Unasked = UNASKED  # asked for once: there may be thousands
     while True:
         try:
             record = record or _expected(find_record(cluster, scope.namespace, name), awaited)
-            live = snapshot(cluster, record)
+            live = replace(snapshot(cluster, record), nodes=nodes)
             if _is_going(live) or _applied_revision(live) > record.revision:
                 # Deleted meanwhile, or deployed anew: the record says so.
                 record = _expected(find_record(cluster, scope.namespace, name), awaited)
                 live = replace(live, record=record)
+            live = with_nodes(cluster, live, world.now())
+            nodes = live.nodes
             info = observe(live, world.now())
             failed = info.verdict if info.verdict is not None and info.verdict.terminal else None
             done = failed is None and _satisfied(live, info, until) and _stays(cluster, live, world)

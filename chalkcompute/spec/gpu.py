@@ -10,9 +10,9 @@ from chalkcompute.spec.checks import check_text, quoted
 
 __all__ = ["Gpu"]
 
-_TYPE = r"[a-z0-9](?:[-a-z0-9_.]*[a-z0-9])?"
+_TYPE = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?"  # a label value: NVIDIA's operator writes `NVIDIA-L4`
 _GPU = re.compile(rf"(?:(?P<type>{_TYPE}):)?(?P<count>[1-9][0-9]?)")
-_TYPE_ALONE = re.compile(rf"(?=.*[a-z]){_TYPE}")
+_TYPE_ALONE = re.compile(rf"(?=.*[A-Za-z]){_TYPE}")
 _TYPE_MAX = 63  # it becomes a label value
 _RULE = "write `type:count` such as `nvidia-l4:1`, or a count from 1 to 99"
 

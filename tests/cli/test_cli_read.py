@@ -7,10 +7,11 @@ import json
 import pytest
 import yaml
 
+from chalkcompute import AutoscalerCondition, AutoscalerInfo
 from chalkcompute.errors import ChalkError, ConnectionConfigError, UnreachableError
 from chalkcompute.types import Cause, ReplicaCounts, Status, Verdict
 from tests.cli.conftest import Invoke
-from tests.cli.memory_client import MemoryClient, a_group
+from tests.cli.memory_client import NOW, MemoryClient, a_group
 from tests.conftest import Golden
 
 SPEC = {
@@ -78,6 +79,52 @@ def test_list_filters_by_tag_and_adds_deleted(invoke: Invoke, groups: MemoryClie
 def test_table_format_is_tabulates(invoke: Invoke, groups: MemoryClient) -> None:
     assert "|-----" in invoke("sg", "list", "--table-format=github").stdout
     assert "<table>" in invoke("sg", "list", env={"CHALK_TABLE_FORMAT": "html"}).stdout
+
+
+AUTOSCALERS = {
+    "range": AutoscalerInfo(
+        "HorizontalPodAutoscaler",
+        target={"cpu_utilization_percentage": 70.0},
+        current={"cpu_utilization_percentage": 91.0},
+        current_replicas=2,
+        desired_replicas=3,
+        last_scale_at=NOW,
+        last_scale_reason="cpu resource utilization (percentage of request) above target",
+        conditions=(AutoscalerCondition("ScalingActive", "True", "ValidMetricFound", "it works"),),
+    ),
+    "blind": AutoscalerInfo(
+        "HorizontalPodAutoscaler",
+        target={"cpu_utilization_percentage": 80.0},
+        target_is_default=True,
+        current={"cpu_utilization_percentage": None},
+        current_replicas=1,
+        desired_replicas=1,
+        blind="it cannot see CPU use, for the cluster serves no `metrics.k8s.io`: install metrics-server",
+    ),
+    "keda": AutoscalerInfo(
+        "ScaledObject",
+        target={"requests_in_flight": 100.0, "cpu_utilization_percentage": 70.0},
+        current={"requests_in_flight": 2.5, "cpu_utilization_percentage": 12.0},
+        current_replicas=1,
+        desired_replicas=1,
+        last_scale_at=NOW,
+        last_scale_reason="a request woke it",
+        state="awake",
+        idle_timeout_seconds=60,
+        last_active_at=NOW,
+    ),
+    "hidden": AutoscalerInfo(
+        "HorizontalPodAutoscaler", message="the HorizontalPodAutoscaler may not be read with this credential"
+    ),
+}
+
+
+@pytest.mark.parametrize("which", AUTOSCALERS)
+def test_get_shows_the_autoscaler(invoke: Invoke, client: MemoryClient, golden: Golden, which: str) -> None:
+    client.groups["inference"] = a_group(autoscaler=AUTOSCALERS[which], replicas=ReplicaCounts(2, 2, 2, 0, 5))
+    golden(f"cli/get.autoscaler-{which}.txt", invoke("sg", "get", "inference").stdout)
+    found = json.loads(invoke("sg", "get", "inference", "-o", "json").stdout)["autoscaler"]
+    assert found == AUTOSCALERS[which].to_dict()
 
 
 def test_one_that_has_no_url(invoke: Invoke, client: MemoryClient) -> None:

@@ -6,8 +6,6 @@
     node                                              this machine as a Node
     claims                                            PersistentVolumeClaims get folders
     endpointslice                                     Services get addresses
-    keda, keda_reconcile, keda_scaling                ScaledObjects scale between zero and one
-    keda_triggers, keda_autoscaler, keda_status       what they ask for, make, and say
     keda_objects                                      the namespace and Services of KEDA
     garbage, namespace                                what goes, and what goes with it
     events                                            what happened, for people
@@ -26,11 +24,6 @@ from chalkcompute.local.controllers.deployment import DeploymentController
 from chalkcompute.local.controllers.endpointslice import EndpointSliceController
 from chalkcompute.local.controllers.events import EventPruner, EventRecorder
 from chalkcompute.local.controllers.garbage import GarbageCollector
-from chalkcompute.local.controllers.keda import (
-    InterceptorRouteController,
-    RouteMetrics,
-    ScaledObjectController,
-)
 from chalkcompute.local.controllers.keda_objects import KedaObjects
 from chalkcompute.local.controllers.namespace import NamespaceController
 from chalkcompute.local.controllers.node import (
@@ -41,22 +34,12 @@ from chalkcompute.local.controllers.node import (
 )
 from chalkcompute.local.controllers.replicaset import ReplicaSetController
 from chalkcompute.local.controllers.scheduler import Scheduler
-from chalkcompute.local.measures import Traffic
 from chalkcompute.local.ports import Api
 
-__all__ = [
-    "EventRecorder",
-    "NodeFacts",
-    "RouteMetrics",
-    "run_controllers",
-    "this_machine",
-    "withdraw_readiness",
-]
+__all__ = ["EventRecorder", "NodeFacts", "run_controllers", "this_machine", "withdraw_readiness"]
 
 
-async def run_controllers(
-    api: Api, *, node: NodeFacts, clock: Clock, volumes_dir: Path, traffic: Traffic | None = None
-) -> None:
+async def run_controllers(api: Api, *, node: NodeFacts, clock: Clock, volumes_dir: Path) -> None:
     """Register the Node and run every controller until cancelled.
 
     A reconcile that raises is logged and tried again with back-off; none ends this.
@@ -66,13 +49,11 @@ async def run_controllers(
         node: What to say of this machine.
         clock: The time, in UTC.
         volumes_dir: Where the folders of claims are, absolute.
-        traffic: What the gateway sees of requests; without, nothing at zero wakes.
     """
     nodes = NodeController(api, node, clock)
     nodes.register()
     keda_objects = KedaObjects(api)
     keda_objects.ensure()
-    keda = ScaledObjectController(api, EventRecorder(api, "keda-operator", clock=clock), clock, traffic)
     controllers: tuple[Controller, ...] = (
         nodes,
         NamespaceController(api),
@@ -84,10 +65,7 @@ async def run_controllers(
         EndpointSliceController(api, clock),
         EventPruner(api, clock),
         keda_objects,
-        keda,
-        InterceptorRouteController(api, clock),
     )
     async with asyncio.TaskGroup() as group:
         for controller in controllers:
             group.create_task(run_controller(api, controller), name=controller.name)
-        group.create_task(keda.follow_wakes(), name="keda: wakes")

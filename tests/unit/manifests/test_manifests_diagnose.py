@@ -609,7 +609,7 @@ def test_keda_that_does_not_answer() -> None:
         "metadata": {"creationTimestamp": "2026-11-23T11:20:00Z"},
         "status": {"conditions": [a_condition("Ready", "False", message="no scaler")]},
     }
-    live = a_live(a_spec(min_replicas=0), deployment=a_deployment(replicas=0), autoscaler=scaled)
+    live = a_live(a_spec(min_replicas=0), deployment=a_deployment(replicas=0), scaled_object=scaled)
     verdict = diagnose(live, NOW)
     assert verdict is not None
     assert (verdict.cause, verdict.terminal) == (Cause.AUTOSCALER_NOT_READY, False)

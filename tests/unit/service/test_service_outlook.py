@@ -19,7 +19,7 @@ from chalkcompute.service.outlook import YOUTH, is_hopeless, youth_left
 from chalkcompute.service.read import find_record
 from chalkcompute.service.scope import Scope, World
 from chalkcompute.settings import Settings
-from chalkcompute.types import rfc3339
+from chalkcompute.times import rfc3339
 
 if TYPE_CHECKING:
     from tests.unit.service.conftest import ApiCluster, Clock, FailingCluster

@@ -228,7 +228,10 @@ def test_zero_replicas_by_intent_is_success(
     controller = Controller(cluster, clock)
     controller.deployment(updated=0)
     controller.route()
+    ready = {"type": "Ready", "status": "True", "reason": "ScaledObjectReady", "message": ""}
+    cluster.after = [lambda: cluster.set_status("ScaledObject", "web", {"conditions": [ready]})]
     assert client.wait_scaling_group("web", until="running").status is Status.SCALED_TO_ZERO
+    assert cluster.after == [], "before KEDA was ready, nothing would have woken it"
 
 
 def test_a_group_that_goes_away_meanwhile(

@@ -173,6 +173,7 @@ def test_memory_that_cannot_be(text: str) -> None:
     [
         ("nvidia-l4:1", Gpu(1, "nvidia-l4")),
         ("nvidia-tesla-a100:4", Gpu(4, "nvidia-tesla-a100")),
+        ("NVIDIA-A100-SXM4-80GB:1", Gpu(1, "NVIDIA-A100-SXM4-80GB")),
         ("1", Gpu(1)),
         ("99", Gpu(99)),
     ],
@@ -183,7 +184,7 @@ def test_gpu_round_trips(text: str, gpu: Gpu) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["l4:x", ":1", "nvidia-l4", "nvidia-l4:0", "0", "100", "l4:", "L4:1", "", "a:b:1"]
+    "text", ["l4:x", ":1", "nvidia-l4", "nvidia-l4:0", "0", "100", "l4:", "l 4:1", "", "a:b:1"]
 )
 def test_gpu_that_cannot_be(text: str) -> None:
     with pytest.raises(SpecError) as caught:
