@@ -168,3 +168,84 @@ def test_the_rest_of_the_everyday_verbs(web: Kubectl) -> None:
     assert "labeled" in web("label", "deployment", "web", "tier=front")
     assert "restarted" in web("rollout", "restart", "deployment/web")
     assert "successfully rolled out" in web("rollout", "status", "deployment/web", "--timeout=60s")
+
+
+@pytest.fixture(scope="module")
+def sleepy(kubectl: Kubectl) -> Kubectl:
+    """A group of one replica or none, applied from the manifests that chalk prints."""
+    kubectl("create", "namespace", "sleepy")
+    flags = ["--min-replicas=0", "--max-replicas=3", "--target-cpu=70", "--cpu=100m", "--idle-timeout=1h"]
+    manifests = kubectl.chalk(
+        "scaling-group",
+        "manifests",
+        "--namespace=sleepy",
+        "--name=doze",
+        "--image=python:3.12",
+        "--port=8000",
+        "--entrypoint=python,-m,http.server,8000",
+        *flags,
+    )
+    applied = kubectl("apply", "--server-side", "-f", "-", stdin=manifests)
+    assert "scaledobject.keda.sh/doze serverside-applied" in applied
+    kubectl("wait", "-n", "sleepy", "--for=condition=Ready", "so/doze", "--timeout=60s")
+    before = kubectl("get", "-n", "sleepy", "so", "doze", "-o", "jsonpath={.metadata.generation}")
+    kubectl("apply", "--server-side", "-f", "-", stdin=manifests)
+    kubectl("diff", "--server-side", "-f", "-", stdin=manifests)
+    assert kubectl("get", "-n", "sleepy", "so", "doze", "-o", "jsonpath={.metadata.generation}") == before
+    return kubectl
+
+
+def test_keda_s_kinds_have_their_columns(sleepy: Kubectl) -> None:
+    header, row = sleepy("get", "-n", "sleepy", "so").splitlines()
+    assert header.split() == [
+        *("NAME", "SCALETARGETKIND", "SCALETARGETNAME", "MIN", "MAX", "READY", "ACTIVE"),
+        *("FALLBACK", "PAUSED", "TRIGGERS", "AUTHENTICATIONS", "AGE"),
+    ]
+    assert row.split()[:10] == [
+        *("doze", "apps/v1.Deployment", "doze", "0", "3", "True", "False"),
+        *("False", "Unknown", "external-push,cpu"),
+    ]
+    header, row = sleepy("get", "-n", "sleepy", "interceptorroutes").splitlines()
+    assert header.split() == ["NAME", "TARGETSERVICE", "READY", "AGE"]
+    assert row.split()[:3] == ["doze", "doze-vip", "True"]
+
+
+def test_a_scaled_object_is_described_and_explained(sleepy: Kubectl) -> None:
+    described = sleepy("describe", "-n", "sleepy", "scaledobject", "doze")
+    for word in (
+        "KEDAScalersStarted",
+        "Scaler external-push is built",
+        "ScaledObjectReady",
+        "ScalerCooldown",
+    ):
+        assert word in described
+    assert "cooldownPeriod" in sleepy("explain", "scaledobject.spec")
+    assert "targetValue" in sleepy("explain", "interceptorroute.spec.scalingMetric.concurrency")
+    resources = sleepy("api-resources", "--api-group=keda.sh", "--no-headers")
+    assert resources.split() == ["scaledobjects", "so", "keda.sh/v1alpha1", "true", "ScaledObject"]
+
+
+def test_its_autoscaler_is_there_and_comes_back(sleepy: Kubectl) -> None:
+    path = ["-n", "sleepy", "hpa", "doze", "-o", "jsonpath={.metadata.uid}"]
+    uid = sleepy("get", *path)
+    sleepy("delete", "-n", "sleepy", "hpa", "doze")
+    assert sleepy("wait", "-n", "sleepy", "--for=create", "hpa/doze", "--timeout=30s", code=None)
+    assert sleepy("get", *path) not in ("", uid)
+
+
+def test_the_webhook_of_keda_refuses(sleepy: Kubectl) -> None:
+    obj = json.loads(sleepy("get", "-n", "sleepy", "so", "doze", "-o", "json"))
+    obj["metadata"] = {"name": "second", "namespace": "sleepy"}
+    del obj["status"]
+    for flags in ([], ["--dry-run=server"]):
+        refused = sleepy("create", *flags, "-f", "-", code=1, stdin=json.dumps(obj))
+        assert (
+            "admission webhook \"vscaledobject.kb.io\" denied the request: the workload 'doze' of type "
+            "'apps/v1.Deployment' is already managed by the ScaledObject 'doze'"
+        ) in refused
+
+
+def test_a_scaled_object_goes_with_its_autoscaler(sleepy: Kubectl) -> None:
+    assert "deleted" in sleepy("delete", "-n", "sleepy", "so", "doze", "--timeout=60s")
+    sleepy("wait", "-n", "sleepy", "--for=delete", "hpa/doze", "--timeout=60s")
+    assert "deleted" in sleepy("delete", "namespace", "sleepy", "--timeout=60s")
