@@ -24,6 +24,7 @@ reads it) or `~/.kube/config`, then the credentials of the pod we run in, then a
 | `CHALK_VOLUME_IMAGE` | image of the pods that open volumes; `busybox:1.37` |
 | `CHALK_LOCAL_HOME` | state folder of the local cluster, never from `.env`; `~/.chalk/local` |
 | `CHALK_GPU_NODE_SELECTOR_KEY`, `CHALK_GPU_RESOURCE_NAME` | where they are not GKE's and NVIDIA's |
+| `CHALK_GPU_TOLERATIONS` | taints of GPU nodes, `key[=value]:Effect,...`; else any of the resource's name |
 | `CHALK_KEDA_NAMESPACE`, `CHALK_KEDA_INTERCEPTOR_SERVICE` | where KEDA's HTTP add-on lives |
 | `CHALK_CA_FILE` | PEM file of the authority that signed the gateway's certificate, for `call()` |
 | `CHALK_ENV_FILE` | file to read instead of `.env`; of the environment only |
@@ -35,11 +36,12 @@ import contextlib
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chalkcompute.errors import ConfigError, SpecError
+from chalkcompute.manifests import gpu_nodes
 from chalkcompute.manifests.placement import Profile
 from chalkcompute.spec.images import validate_image
 
@@ -287,15 +289,35 @@ def _address(text: str | None) -> str | None:
 
 def _profile(values: Mapping[str, str]) -> Profile:
     usual = Profile()
-    keda = values.get("CHALK_KEDA_NAMESPACE") or usual.keda_namespace
+
+    def setting(variable: str, otherwise: str, check: Callable[[str, str], str]) -> str:
+        return check(variable, values.get(variable, "").strip() or otherwise)
+
+    keda = setting("CHALK_KEDA_NAMESPACE", usual.keda_namespace, _object_name)
+    taints = "CHALK_GPU_TOLERATIONS"
     return Profile(
-        gpu_node_selector_key=values.get("CHALK_GPU_NODE_SELECTOR_KEY") or usual.gpu_node_selector_key,
-        gpu_resource_name=values.get("CHALK_GPU_RESOURCE_NAME") or usual.gpu_resource_name,
+        gpu_node_selector_key=setting(
+            "CHALK_GPU_NODE_SELECTOR_KEY", usual.gpu_node_selector_key, gpu_nodes.label_key
+        ),
+        gpu_resource_name=setting(
+            "CHALK_GPU_RESOURCE_NAME", usual.gpu_resource_name, gpu_nodes.resource_name
+        ),
+        gpu_taints=gpu_nodes.tolerations(taints, values.get(taints, "")),
         keda_namespace=keda,
-        keda_interceptor_service=values.get("CHALK_KEDA_INTERCEPTOR_SERVICE")
-        or usual.keda_interceptor_service,
+        keda_interceptor_service=setting(
+            "CHALK_KEDA_INTERCEPTOR_SERVICE", usual.keda_interceptor_service, _object_name
+        ),
         keda_scaler_address=f"keda-add-ons-http-external-scaler.{keda}:9090",
     )
+
+
+def _object_name(variable: str, text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
+        raise ConfigError(
+            f"{variable} `{text}` cannot be the name of a Kubernetes object",
+            hint="lower-case letters, digits and `-`, at most 63 of them",
+        )
+    return text
 
 
 def _paths(text: str | None, home: Path) -> tuple[Path, ...]:

@@ -83,9 +83,7 @@ def _pod(spec: ScalingGroupSpec, gpu: Gpu | None, profile: Profile) -> Manifest:
         pod["volumes"] = volumes
     if gpu is not None:
         # Clusters without the ExtendedResourceToleration admission (AKS) need it said.
-        pod["tolerations"] = [
-            {"key": profile.gpu_resource_name, "operator": "Exists", "effect": "NoSchedule"}
-        ]
+        pod["tolerations"] = [toleration.to_manifest() for toleration in profile.gpu_tolerations]
         if gpu.type is not None:
             pod["nodeSelector"] = {profile.gpu_node_selector_key: gpu.type}
     return pod

@@ -17,7 +17,6 @@ __all__ = [
     "GATEWAY_ANNOTATION",
     "GROUP",
     "GROUP_ID",
-    "LOCAL_GATEWAY_CLASS",
     "MANAGED_BY",
     "MANAGED_BY_CHALK",
     "NOTE_ANNOTATION",
@@ -100,8 +99,6 @@ SUBSTITUTED_ANNOTATION = "chalk.ai/image-substituted"
 """On a Pod: its node runs something else in the place of the image, and what."""
 CA_ANNOTATION = "chalk.ai/ca-certificate"
 """On a Gateway: the authority behind its certificate, PEM."""
-LOCAL_GATEWAY_CLASS = "chalk-local"
-"""GatewayClass that every local cluster has, and no other."""
 OUTCOME_ANNOTATION = "chalk.ai/outcome"
 POST_MORTEM_ANNOTATION = "chalk.ai/post-mortem"
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chalkcompute.manifests import labels
+from chalkcompute.manifests.gpu_nodes import Toleration
 from chalkcompute.spec.names import host_label
 from chalkcompute.types import Manifest
 
@@ -50,6 +51,8 @@ class Profile:
     Attributes:
         gpu_node_selector_key: Node label that carries the GPU type.
         gpu_resource_name: Extended resource of a GPU.
+        gpu_taints: What the replicas with GPUs tolerate; () is any taint whose key is `gpu_resource_name`,
+            with effect NoSchedule.
         keda_namespace: Namespace of KEDA's HTTP add-on.
         keda_interceptor_service: Service of its interceptor, through which requests to a group that may
             scale to zero go.
@@ -59,10 +62,16 @@ class Profile:
 
     gpu_node_selector_key: str = "cloud.google.com/gke-accelerator"
     gpu_resource_name: str = "nvidia.com/gpu"
+    gpu_taints: tuple[Toleration, ...] = ()
     keda_namespace: str = "keda"
     keda_interceptor_service: str = "keda-add-ons-http-interceptor-proxy"
     keda_interceptor_port: int = 8080
     keda_scaler_address: str = "keda-add-ons-http-external-scaler.keda:9090"
+
+    @property
+    def gpu_tolerations(self) -> tuple[Toleration, ...]:
+        """What the replicas with GPUs tolerate, defaults and all."""
+        return self.gpu_taints or (Toleration(self.gpu_resource_name),)
 
 
 @dataclass(frozen=True, slots=True)

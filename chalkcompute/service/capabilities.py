@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import CapabilityError, ClusterError, ForbiddenError, ObjectNotFoundError
-from chalkcompute.manifests import labels
 from chalkcompute.manifests.placement import Profile
 from chalkcompute.spec import ScalingGroupSpec
 
 __all__ = ["check_capabilities"]
+
+_LOCAL_GATEWAY_CLASS = "chalk-local"
+"""GatewayClass that every local cluster has, and no other."""
 
 _METRICS_INSTALL = (
     "kubectl apply -f "
@@ -86,7 +88,7 @@ def _remedy(cluster: Cluster) -> str:
 def _is_local(cluster: Cluster) -> bool:
     """Whether this is a local cluster, of whatever version: no other has its GatewayClass."""
     try:
-        cluster.get("GatewayClass", labels.LOCAL_GATEWAY_CLASS)
+        cluster.get("GatewayClass", _LOCAL_GATEWAY_CLASS)
     except ClusterError:
         return False
     return True

@@ -12,8 +12,9 @@ from hypothesis import given
 
 from chalkcompute.errors import SpecError
 from chalkcompute.manifests import render
+from chalkcompute.manifests.gpu_nodes import Toleration
 from chalkcompute.manifests.literals import literal
-from chalkcompute.manifests.placement import Placement, PortHistory
+from chalkcompute.manifests.placement import Placement, PortHistory, Profile
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.spec.mounts import VolumeMount
 from chalkcompute.spec.probes import ReadinessProbe
@@ -65,6 +66,20 @@ GOLDEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "gpu-typed": ({"gpu": "nvidia-l4:1", "cpu": "8", "memory": "32Gi", "max_replicas": 4}, {}),
     "gpu-count": ({"gpu": "2"}, {}),
+    "gpu-eks": (
+        {"gpu": "t4:1"},
+        {"profile": Profile(gpu_node_selector_key="karpenter.k8s.aws/instance-gpu-name")},
+    ),
+    "gpu-aks": (
+        {"gpu": "NVIDIA-A100-SXM4-80GB:2"},
+        {
+            "profile": Profile(
+                gpu_node_selector_key="nvidia.com/gpu.product",
+                gpu_taints=(Toleration("nvidia.com/gpu"), Toleration("sku", "NoSchedule", "gpu")),
+            )
+        },
+    ),
+    "gpu-mig": ({"gpu": "1"}, {"profile": Profile(gpu_resource_name="nvidia.com/mig-1g.5gb")}),
     "cpu-only": ({"cpu": "500m"}, {}),
     "memory-only": ({"memory": "4Gi"}, {}),
     "probe-http": ({"readiness_probe": ReadinessProbe.http("/health", period_seconds=2)}, {}),

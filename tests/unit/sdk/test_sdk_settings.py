@@ -8,6 +8,7 @@ import pytest
 
 from chalkcompute.connection import choose_connection
 from chalkcompute.errors import ConfigError, ConnectionConfigError
+from chalkcompute.manifests.gpu_nodes import Toleration
 from chalkcompute.settings import Settings, load_settings
 
 Load = Callable[..., Settings]
@@ -157,6 +158,38 @@ def test_profile(load: Load) -> None:
     profile = load({"CHALK_KEDA_NAMESPACE": "k", "CHALK_GPU_RESOURCE_NAME": "amd.com/gpu"}).profile
     assert (profile.keda_namespace, profile.gpu_resource_name) == ("k", "amd.com/gpu")
     assert profile.keda_scaler_address == "keda-add-ons-http-external-scaler.k:9090"
+    assert profile.gpu_tolerations == (Toleration("amd.com/gpu", "NoSchedule"),)
+    assert load({"CHALK_GPU_TOLERATIONS": " "}).profile.gpu_tolerations == (Toleration("nvidia.com/gpu"),)
+    several = "sku=gpu:NoSchedule, nvidia.com/gpu:NoExecute,empty=:PreferNoSchedule"
+    assert load({"CHALK_GPU_TOLERATIONS": several}).profile.gpu_tolerations == (
+        Toleration("sku", "NoSchedule", "gpu"),
+        Toleration("nvidia.com/gpu", "NoExecute"),
+        Toleration("empty", "PreferNoSchedule", ""),
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("GPU_TOLERATIONS", "sku=gpu", "the taint `sku=gpu` has no effect"),
+        ("GPU_TOLERATIONS", "sku=gpu:noschedule", "did you mean `sku=gpu:NoSchedule`"),
+        ("GPU_TOLERATIONS", "a:NoSchedule,sku=gpu:Never", "`Never` of the taint `sku=gpu:Never` is none of"),
+        ("GPU_TOLERATIONS", ":NoSchedule", "the key `` of the taint `:NoSchedule`"),
+        ("GPU_TOLERATIONS", "a b:NoSchedule", "the key `a b`"),
+        ("GPU_TOLERATIONS", "a=b=c:NoSchedule", "the value `b=c`"),
+        ("GPU_NODE_SELECTOR_KEY", "a/b/c", "CHALK_GPU_NODE_SELECTOR_KEY `a/b/c` cannot be the key"),
+        ("GPU_RESOURCE_NAME", "gpu", "CHALK_GPU_RESOURCE_NAME `gpu` cannot be a resource"),
+        ("KEDA_NAMESPACE", "Keda", "CHALK_KEDA_NAMESPACE `Keda` cannot be the name"),
+    ],
+)
+def test_a_profile_that_cannot_be_names_its_variable(
+    load: Load, variable: str, value: str, said: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({f"CHALK_{variable}": value})
+    assert said in f"{caught.value.message} {caught.value.hint}"
+    assert f"CHALK_{variable}" in caught.value.message
+    assert caught.value.hint
 
 
 def test_no_cluster_names_the_way_to_one(load: Load) -> None:
