@@ -50,6 +50,7 @@ from chalkcompute.local.images import (
 )
 from chalkcompute.local.kubelet import LogStore, RunningContainers, run_kubelet
 from chalkcompute.local.lifecycle import CONTEXT, DOMAIN
+from chalkcompute.local.measures import Metrics
 from chalkcompute.local.metrics import Sampler
 from chalkcompute.local.ports import Api, Images, Runtime
 from chalkcompute.local.ports_in_use import LOOPBACK, ChosenPorts, PortLostError, choose_ports
@@ -201,7 +202,7 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         serving = asyncio.Event()
         await _until_stopped(
             stopping,
-            _run_node(api, runtime, folder, logs, node, running),
+            _run_node(api, runtime, folder, logs, node, running, metrics),
             metrics.run(),
             _run_gateway(api, folder, ports, binary, authority, serving),
             _renew(tls, folder, authority),
@@ -227,10 +228,13 @@ async def _run_node(
     logs: LogStore,
     node: NodeFacts,
     running: RunningContainers,
+    metrics: Metrics,
 ) -> None:
     """The control plane's controllers, and this machine as its node."""
     async with asyncio.TaskGroup() as group:
-        group.create_task(run_controllers(api, node=node, clock=utc_now, volumes_dir=folder.volumes))
+        group.create_task(
+            run_controllers(api, node=node, clock=utc_now, volumes_dir=folder.volumes, metrics=metrics)
+        )
         group.create_task(
             run_kubelet(
                 api,

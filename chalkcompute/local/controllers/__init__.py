@@ -2,6 +2,7 @@
 
     deployment, rollout, scaling, deployment_status   Deployments make ReplicaSets
     replicaset                                        ReplicaSets make Pods
+    hpa, hpa_*                                        HorizontalPodAutoscalers scale
     scheduler, scheduling                             Pods get the Node
     node                                              this machine as a Node
     claims                                            PersistentVolumeClaims get folders
@@ -24,6 +25,7 @@ from chalkcompute.local.controllers.deployment import DeploymentController
 from chalkcompute.local.controllers.endpointslice import EndpointSliceController
 from chalkcompute.local.controllers.events import EventPruner, EventRecorder
 from chalkcompute.local.controllers.garbage import GarbageCollector
+from chalkcompute.local.controllers.hpa import AutoscalerController
 from chalkcompute.local.controllers.keda_objects import KedaObjects
 from chalkcompute.local.controllers.namespace import NamespaceController
 from chalkcompute.local.controllers.node import (
@@ -34,12 +36,21 @@ from chalkcompute.local.controllers.node import (
 )
 from chalkcompute.local.controllers.replicaset import ReplicaSetController
 from chalkcompute.local.controllers.scheduler import Scheduler
+from chalkcompute.local.measures import ExternalMetrics, Metrics
 from chalkcompute.local.ports import Api
 
 __all__ = ["EventRecorder", "NodeFacts", "run_controllers", "this_machine", "withdraw_readiness"]
 
 
-async def run_controllers(api: Api, *, node: NodeFacts, clock: Clock, volumes_dir: Path) -> None:
+async def run_controllers(
+    api: Api,
+    *,
+    node: NodeFacts,
+    clock: Clock,
+    volumes_dir: Path,
+    metrics: Metrics,
+    external: ExternalMetrics | None = None,
+) -> None:
     """Register the Node and run every controller until cancelled.
 
     A reconcile that raises is logged and tried again with back-off; none ends this.
@@ -49,6 +60,8 @@ async def run_controllers(api: Api, *, node: NodeFacts, clock: Clock, volumes_di
         node: What to say of this machine.
         clock: The time, in UTC.
         volumes_dir: Where the folders of claims are, absolute.
+        metrics: What replicas use, for autoscalers.
+        external: What requests ask for, for autoscalers; None where nobody counts them.
     """
     nodes = NodeController(api, node, clock)
     nodes.register()
@@ -60,6 +73,9 @@ async def run_controllers(api: Api, *, node: NodeFacts, clock: Clock, volumes_di
         GarbageCollector(api),
         DeploymentController(api, EventRecorder(api, "deployment-controller", clock=clock), clock),
         ReplicaSetController(api, EventRecorder(api, "replicaset-controller", clock=clock), clock),
+        AutoscalerController(
+            api, EventRecorder(api, "horizontal-pod-autoscaler", clock=clock), clock, metrics, external
+        ),
         Scheduler(api, EventRecorder(api, "default-scheduler", node.name, clock=clock), clock),
         ClaimController(api, EventRecorder(api, "chalk.ai/local-path", node.name, clock=clock), volumes_dir),
         EndpointSliceController(api, clock),

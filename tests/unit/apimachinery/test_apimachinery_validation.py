@@ -51,6 +51,10 @@ def hpa(**spec: Any) -> dict[str, Any]:
     }
 
 
+def external(name: str = "depth", **target: Any) -> dict[str, Any]:
+    return {"type": "External", "external": {"metric": {"name": name}, "target": target}}
+
+
 def claim(**spec: Any) -> dict[str, Any]:
     return config("PersistentVolumeClaim", spec=spec)
 
@@ -210,6 +214,44 @@ LISTENER = {"name": "l", "port": 443, "protocol": "HTTPS", "tls": {"certificateR
             [("spec.metrics[0].resource.target.averageUtilization", "Required")],
         ),
         (
+            hpa(metrics=[external(type="AverageValue", averageValue="0")]),
+            [("spec.metrics[0].external.target.averageValue", "Invalid")],
+        ),
+        (
+            hpa(metrics=[external(type="Value", value="-1")]),
+            [("spec.metrics[0].external.target.value", "Invalid")],
+        ),
+        (
+            hpa(metrics=[external(type="Value")]),
+            [("spec.metrics[0].external.target.averageValue", "Required")],
+        ),
+        (
+            hpa(metrics=[external(type="Value", value="1", averageValue="1")]),
+            [("spec.metrics[0].external.target.value", "Forbidden")],
+        ),
+        (
+            hpa(metrics=[external("", type="Value", value="1")]),
+            [("spec.metrics[0].external.metric.name", "Required")],
+        ),
+        (
+            hpa(
+                metrics=[
+                    {
+                        "type": "ContainerResource",
+                        "containerResource": {
+                            "name": "cpu",
+                            "container": "",
+                            "target": {"type": "Utilization", "averageUtilization": 0},
+                        },
+                    }
+                ]
+            ),
+            [
+                ("spec.metrics[0].containerResource.target.averageUtilization", "Invalid"),
+                ("spec.metrics[0].containerResource.container", "Required"),
+            ],
+        ),
+        (
             hpa(behavior={"scaleUp": {"stabilizationWindowSeconds": 3601}}),
             [("spec.behavior.scaleUp.stabilizationWindowSeconds", "Invalid")],
         ),
@@ -256,6 +298,7 @@ def test_what_is_refused(body: dict[str, Any], expected: list[tuple[str, str]]) 
         service(ports=[{"port": 80, "targetPort": "http"}]),
         config(data={"k": "x" * (1024 * 1024)}),
         hpa(minReplicas=1),
+        hpa(metrics=[external(type="AverageValue", averageValue="1500m")]),
         claim(accessModes=["ReadWriteMany"], resources={"requests": {"storage": "1Gi"}}),
         route(backendRefs=[{"name": "s", "port": 80}], timeouts={"request": "0s", "backendRequest": "2s"}),
         gateway(LISTENER, {**LISTENER, "name": "plain", "port": 80, "protocol": "HTTP", "tls": None}),

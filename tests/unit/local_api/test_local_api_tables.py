@@ -210,6 +210,53 @@ def test_autoscaler() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("type_", "source", "current", "text"),
+    [
+        ("Resource", {"name": "cpu", "target": {"averageUtilization": 50}}, None, "cpu: <unknown>/50%"),
+        ("Resource", {"name": "cpu", "target": {}}, None, "cpu: <unknown>/<auto>"),
+        (
+            "Resource",
+            {"name": "memory", "target": {"averageValue": "64Mi"}},
+            {"averageValue": "34369536"},
+            "memory: 34369536/64Mi",
+        ),
+        (
+            "ContainerResource",
+            {"name": "cpu", "container": "app", "target": {"averageUtilization": 90}},
+            {"averageUtilization": 12},
+            "cpu: 12%/90%",
+        ),
+        (
+            "External",
+            {"metric": {"name": "requests"}, "target": {"averageValue": "100"}},
+            {"averageValue": "12500m"},
+            "12500m/100 (avg)",
+        ),
+        ("External", {"metric": {"name": "depth"}, "target": {"value": "7"}}, None, "<unknown>/7"),
+        ("Pods", {"metric": {"name": "depth"}, "target": {"averageValue": "7"}}, None, "<unknown>/7"),
+    ],
+)
+def test_targets_of_autoscalers(
+    type_: str, source: dict[str, Any], current: dict[str, Any] | None, text: str
+) -> None:
+    key = type_[0].lower() + type_[1:]
+    spec = {"scaleTargetRef": {"kind": "Deployment", "name": "web"}, "maxReplicas": 3}
+    status = {"currentMetrics": [{"type": type_, key: {"current": current}} if current else {"type": ""}]}
+    for metrics, expected in (
+        ([{"type": type_, key: source}], text),
+        ([{"type": type_, key: source}] * 4, f"{text}, {_unknown(text)} + 2 more..."),
+    ):
+        obj = {"spec": {**spec, "metrics": metrics}, "status": status}
+        assert row("HorizontalPodAutoscaler", obj)["Targets"] == expected
+
+
+def _unknown(text: str) -> str:
+    """The same metric, of which nothing is known."""
+    label, _, rest = text.rpartition(": ")
+    return f"{label}: " * bool(label) + f"<unknown>/{rest.partition('/')[2]}"
+
+
 def test_events_are_not_listed_by_name() -> None:
     cells = row(
         "Event",

@@ -17,6 +17,7 @@ from chalkcompute.local.controllers.controller import find, run_once
 from chalkcompute.local.controllers.events import EventPruner, last_seen
 from chalkcompute.local.controllers.replicaset import ReplicaSetController
 from chalkcompute.local.controllers.workqueue import WorkQueue
+from chalkcompute.local.measures import NodeUsage, PodUsage
 from chalkcompute.local.ports import Api
 
 Manifest = dict[str, Any]
@@ -50,6 +51,16 @@ class QuickKubelet:
         self.api.update(pod, manager="kubelet", subresource="status")
 
 
+class NothingMeasured:
+    """Metrics of a cluster that nobody measures."""
+
+    def pods(self, namespace: str = "") -> list[PodUsage]:
+        return []
+
+    def node(self) -> NodeUsage | None:
+        return None
+
+
 Scenario = Callable[[Api], Coroutine[Any, Any, None]]
 
 
@@ -58,7 +69,9 @@ def play(api: Api, clock: Callable[[], datetime], scenario: Scenario) -> None:
 
     async def run(volumes: Path) -> None:
         tasks = [
-            asyncio.create_task(run_controllers(api, node=FACTS, clock=clock, volumes_dir=volumes)),
+            asyncio.create_task(
+                run_controllers(api, node=FACTS, clock=clock, volumes_dir=volumes, metrics=NothingMeasured())
+            ),
             asyncio.create_task(QuickKubelet(api).run()),
         ]
         played = asyncio.create_task(scenario(api))

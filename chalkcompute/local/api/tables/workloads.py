@@ -24,6 +24,7 @@ __all__ = ["COLUMNS"]
 
 _TEMPLATE = (wide("Containers"), wide("Images"), wide("Selector"))
 _SHOWN_METRICS = 2
+_AUTO = "<auto>"
 
 
 def _deployment(obj: Manifest, now: datetime) -> Sequence[str | int]:
@@ -67,18 +68,23 @@ def _autoscaler(obj: Manifest, now: datetime) -> Sequence[str | int]:
 
 
 def _metric(metric: dict[str, Any], current: list[dict[str, Any]], index: int) -> str:
-    """`cpu: 12%/50%`: where a metric stands and where it should."""
+    """`cpu: 12%/50%`, `100/100 (avg)`: where a metric stands and where it should."""
     source = metric.get("type", "")
     key = source[:1].lower() + source[1:]
     body = metric.get(key) or {}
     target = body.get("target") or {}
     observed = ((current[index].get(key) or {}).get("current") or {}) if index < len(current) else {}
-    label = body.get("name") or (body.get("metric") or {}).get("name", "")
-    if "averageUtilization" in target:
-        now_text = f"{observed['averageUtilization']}%" if "averageUtilization" in observed else UNKNOWN
-        return f"{label}: {now_text}/{target['averageUtilization']}%"
-    field = "averageValue" if "averageValue" in target else "value"
-    return f"{label}: {observed.get(field, UNKNOWN)}/{target.get(field, UNSET)}"
+    averaged = "averageValue" in target
+    field = "averageValue" if averaged or source == "Pods" else "value"
+    if source in ("Resource", "ContainerResource"):
+        label = f"{body.get('name', '')}: "
+        if averaged:
+            return f"{label}{observed.get(field, UNKNOWN)}/{target[field]}"
+        percent, wanted = observed.get("averageUtilization"), target.get("averageUtilization")
+        text = UNKNOWN if percent is None else f"{percent}%"
+        return f"{label}{text}/{_AUTO if wanted is None else f'{wanted}%'}"
+    of_each = " (avg)" if averaged and source in ("External", "Object") else ""
+    return f"{observed.get(field, UNKNOWN)}/{target.get(field, UNSET)}{of_each}"
 
 
 def _disruption_budget(obj: Manifest, now: datetime) -> Sequence[str | int]:

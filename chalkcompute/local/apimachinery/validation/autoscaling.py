@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chalkcompute.local.apimachinery.quantity import parse_quantity
 from chalkcompute.local.apimachinery.validation.problems import Problems
 
 __all__ = ["check_autoscaler"]
@@ -55,21 +56,41 @@ def _check_metric(metric: dict[str, Any], field: str, problems: Problems) -> Non
     if source is None:
         problems.required(f"{field}.{source_name}", "must populate information for the given metric source")
         return
+    _check_target(kind, source.get("target") or {}, f"{field}.{source_name}.target", problems)
     if kind not in ("Resource", "ContainerResource"):
+        if not (source.get("metric") or {}).get("name"):
+            problems.required(f"{field}.{source_name}.metric.name", "must specify a metric name")
         return
     if not source.get("name"):
         problems.required(f"{field}.{source_name}.name", "must specify a resource name")
+    if kind == "ContainerResource" and not source.get("container"):
+        problems.required(f"{field}.{source_name}.container", "must specify a container")
     target = source.get("target") or {}
     utilization, average = target.get("averageUtilization"), target.get("averageValue")
     below = f"{field}.{source_name}.target"
-    if utilization is not None and utilization < 1:
-        problems.invalid(f"{below}.averageUtilization", utilization, "must be greater than 0")
     if utilization is None and average is None:
         why = "must set either a target raw value or a target utilization"
         problems.required(f"{below}.averageUtilization", why)
     if utilization is not None and average is not None:
         problems.forbidden(
             f"{below}.averageValue", "may not set both a target raw value and a target utilization"
+        )
+
+
+def _check_target(kind: str, target: dict[str, Any], field: str, problems: Problems) -> None:
+    """Something to divide by; metrics that are not of Pods have one of two targets."""
+    for name in ("value", "averageValue"):
+        if target.get(name) is not None and parse_quantity(str(target[name])) <= 0:
+            problems.invalid(f"{field}.{name}", str(target[name]), "must be positive")
+    utilization = target.get("averageUtilization")
+    if utilization is not None and utilization < 1:
+        problems.invalid(f"{field}.averageUtilization", utilization, "must be greater than 0")
+    if kind in ("External", "Object") and target.get("value") is None and target.get("averageValue") is None:
+        why = "must set either a target value for metric or a per-pod target"
+        problems.required(f"{field}.averageValue", why)
+    if kind == "External" and target.get("value") is not None and target.get("averageValue") is not None:
+        problems.forbidden(
+            f"{field}.value", "may not set both a target value for metric and a per-pod target"
         )
 
 
