@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -249,3 +251,90 @@ def test_a_scaled_object_goes_with_its_autoscaler(sleepy: Kubectl) -> None:
     assert "deleted" in sleepy("delete", "-n", "sleepy", "so", "doze", "--timeout=60s")
     sleepy("wait", "-n", "sleepy", "--for=delete", "hpa/doze", "--timeout=60s")
     assert "deleted" in sleepy("delete", "namespace", "sleepy", "--timeout=60s")
+
+
+BUSY = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: busy}
+spec:
+  selector: {matchLabels: {app: busy}}
+  template:
+    metadata: {labels: {app: busy}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: app
+        image: python:3.12
+        command: [python, -c, "while True: pass"]
+        resources: {requests: {cpu: 50m}, limits: {cpu: 200m}}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: busy}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: busy}
+  minReplicas: 1
+  maxReplicas: 2
+  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}]
+  behavior: {scaleDown: {stabilizationWindowSeconds: 0, policies: [{type: Pods, value: 1, periodSeconds: 1}]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def busy(kubectl: Kubectl) -> Iterator[Kubectl]:
+    kubectl("create", "namespace", "busy")
+    kubectl("apply", "--server-side", "-n", "busy", "-f", "-", stdin=BUSY)
+    yield kubectl
+    kubectl("delete", "namespace", "busy", "--timeout=60s")
+
+
+def wait_for_replicas(kubectl: Kubectl, count: int) -> None:
+    for path in ("hpa/busy", "{.status.currentReplicas}"), ("deploy/busy", "{.status.readyReplicas}"):
+        kubectl("wait", "-n", "busy", f"--for=jsonpath={path[1]}={count}", path[0], "--timeout=80s")
+
+
+def test_a_busy_replica_gets_help_and_loses_it_again(busy: Kubectl) -> None:
+    wait_for_replicas(busy, 2)
+    described = busy("describe", "-n", "busy", "hpa", "busy")
+    for words in (
+        "New size: 2; reason: cpu resource utilization (percentage of request) above target",
+        "the HPA was able to successfully calculate a replica count from cpu resource utilization",
+        "TooManyReplicas",
+        "2 current / 2 desired",
+    ):
+        assert words in described
+    header, row = busy("get", "-n", "busy", "hpa").splitlines()
+    assert header.split() == ["NAME", "REFERENCE", "TARGETS", "MINPODS", "MAXPODS", "REPLICAS", "AGE"]
+    target = re.fullmatch(r"busy +Deployment/busy +cpu: (\d+)%/50% +1 +2 +2 +\S+", row)
+    assert target is not None, row
+    assert int(target[1]) > 50
+    # One who sleeps is one too many.
+    idle = BUSY.replace("while True: pass", "import time; time.sleep(3600)")
+    busy("apply", "--server-side", "-n", "busy", "-f", "-", stdin=idle)
+    wait_for_replicas(busy, 1)
+    assert "All metrics below target" in busy("describe", "-n", "busy", "hpa", "busy")
+
+
+def measured(kubectl: Kubectl) -> bool:
+    """Whether every ready Pod has been measured over a window."""
+    pods = kubectl("get", "pods", "-n", "busy", "--no-headers", "-o", "custom-columns=:.metadata.name")
+    return set(pods.split()) == set(
+        kubectl("get", "podmetrics", "-n", "busy", "-o", "jsonpath={.items[*].metadata.name}").split()
+    )
+
+
+def test_top_tells_what_is_used(busy: Kubectl) -> None:
+    until = time.monotonic() + 80
+    while not measured(busy) and time.monotonic() < until:
+        time.sleep(0.5)
+    pods = busy("top", "pods", "-n", "busy", "-l", "app=busy", "--containers").splitlines()
+    assert pods[0].split() == ["POD", "NAME", "CPU(cores)", "MEMORY(bytes)"]
+    for line in pods[1:]:
+        assert re.fullmatch(r"busy-\S+ +app +\d+m +\d+Mi *", line), line
+    assert len(pods) > 1
+    assert re.match(r"\S+ +\d+m +\d+% +\d+Mi +\d+% *$", busy("top", "nodes", "--no-headers"))
+    assert "No resources found" in busy("top", "pods", "-n", "busy", "-l", "app=other")
+    cpu, memory = busy("get", "podmetrics", "-n", "busy", "--no-headers").split()[1:3]
+    assert re.fullmatch(r"\d+[num]?", cpu)
+    assert re.fullmatch(r"\d+[KM]i", memory)
