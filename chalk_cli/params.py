@@ -10,11 +10,11 @@ import click
 if TYPE_CHECKING:
     TextType = click.ParamType[str]
     SecondsType = click.ParamType[float]
-    WholeSecondsType = click.ParamType[int]
+    WholeType = click.ParamType[int]
 else:  # generic since click 8.2; older ones cannot be subscripted
-    TextType = SecondsType = WholeSecondsType = click.ParamType
+    TextType = SecondsType = WholeType = click.ParamType
 
-__all__ = ["Duration", "Lines", "TableFormat", "WholeSeconds"]
+__all__ = ["Duration", "Lines", "TableFormat", "WholeNumber", "WholeSeconds"]
 
 
 class Lines(TextType):
@@ -54,7 +54,21 @@ class Duration(SecondsType):
         return float(match[1]) * self.units[match[2]]
 
 
-class WholeSeconds(WholeSecondsType):
+class WholeNumber(WholeType):
+    """A whole number; the spec says which there may be."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number, with what to write instead where that is clear."""
+        text = str(value).strip()
+        if not re.fullmatch(r"[-+]?\d{1,20}", text, re.ASCII):
+            percent = "; leave out the `%`" if re.fullmatch(r"\d{1,3}%", text, re.ASCII) else ""
+            self.fail(f"`{value}` is not a whole number{percent}", param, ctx)
+        return int(text)
+
+
+class WholeSeconds(WholeType):
     """As a `Duration`, for what Kubernetes counts in whole seconds; the spec says how many there may be."""
 
     name = "seconds"

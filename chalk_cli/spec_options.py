@@ -8,7 +8,7 @@ import click
 
 from chalk_cli.image_file import load_image
 from chalk_cli.options import name_argument, one_name
-from chalk_cli.params import Lines, WholeSeconds
+from chalk_cli.params import Lines, WholeNumber, WholeSeconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,18 +50,24 @@ _SPEC_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Image reference, such as `python:3.12`, or an `Image` of a Python file.",
     ),
     click.option(
-        "--port", type=int, default=8080, show_default=True, help="Port that the replicas listen on."
+        "--port",
+        type=WholeNumber(),
+        default=8080,
+        show_default=True,
+        help="Port that the replicas listen on.",
     ),
-    click.option("--replicas", type=int, metavar="N", help="Fixed number of replicas: minimum and maximum."),
     click.option(
-        "--min-replicas", type=int, metavar="N", help="Lower bound of the autoscaler.  [default: 1]"
+        "--replicas", type=WholeNumber(), metavar="N", help="Fixed number of replicas: minimum and maximum."
     ),
     click.option(
-        "--max-replicas", type=int, metavar="N", help="Upper bound of the autoscaler.  [default: 1]"
+        "--min-replicas", type=WholeNumber(), metavar="N", help="Lower bound of the autoscaler.  [default: 1]"
+    ),
+    click.option(
+        "--max-replicas", type=WholeNumber(), metavar="N", help="Upper bound of the autoscaler.  [default: 1]"
     ),
     click.option(
         "--target-cpu",
-        type=int,
+        type=WholeNumber(),
         metavar="PERCENT",
         help="CPU utilization, in percent of the request, to aim at.",
     ),
@@ -216,7 +222,10 @@ def _replica_range(flags: dict[str, Any]) -> tuple[int, int]:
                 "`--replicas` sets a fixed count; use it without `--min-replicas` and `--max-replicas`"
             )
         if fixed < 1:
-            raise click.UsageError(f"`--replicas` must be 1 or more, not {fixed}")
+            raise click.UsageError(
+                f"`--replicas` must be 1 or more, not {fixed}; a group that sleeps while nobody asks has "
+                "`--min-replicas=0`"
+            )
         if fixed > REPLICAS_MAX:
             raise click.UsageError(f"`--replicas` must be at most {REPLICAS_MAX}, not {fixed}")
         return fixed, fixed

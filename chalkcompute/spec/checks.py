@@ -42,8 +42,19 @@ def _repr(value: object) -> str:
         return "…"
 
 
-def check_integer(field: str, value: object, low: int, high: int, *, meaning: str = "") -> int:
-    """A whole number within `low..high`; a bool is not one."""
+def check_integer(
+    field: str, value: object, low: int, high: int, *, meaning: str = "", hint: str | None = None
+) -> int:
+    """A whole number within `low..high`; a bool is not one.
+
+    Args:
+        field: Name of the field.
+        value: What was given.
+        low: The least that can be.
+        high: The most that can be.
+        meaning: What the number counts.
+        hint: What to do instead of a number that is out of range.
+    """
     if isinstance(value, bool) or not isinstance(value, int):
         raise SpecError(
             f"`{field}` must be a whole number, not {type(value).__name__} {quoted(value)}",
@@ -52,7 +63,9 @@ def check_integer(field: str, value: object, low: int, high: int, *, meaning: st
         )
     if not low <= value <= high:
         tail = f" ({meaning})" if meaning else ""
-        raise SpecError(f"`{field}` must be {low} to {high}{tail}, not {quoted(value)}", field=field)
+        raise SpecError(
+            f"`{field}` must be {low} to {high}{tail}, not {quoted(value)}", field=field, hint=hint
+        )
     return value
 
 

@@ -67,7 +67,7 @@ class ReadinessProbe:
             try:
                 check_integer(name, value, 1, high)
             except SpecError as error:
-                raise SpecError(f"readiness probe: {error.message}", field=_FIELD) from error
+                raise SpecError(f"readiness probe: {error.message}", field=_FIELD, hint=error.hint) from error
 
     @classmethod
     def http(

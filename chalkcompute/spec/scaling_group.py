@@ -178,8 +178,27 @@ def _plain(value: object) -> object:
     return value
 
 
-def _integer(name: str, low: int, high: int, *, meaning: str = "") -> Callable[[object], int]:
-    return lambda value: check_integer(name, value, low, high, meaning=meaning)
+def _integer(
+    name: str, low: int, high: int, *, meaning: str = "", hint: str | None = None
+) -> Callable[[object], int]:
+    return lambda value: check_integer(name, value, low, high, meaning=meaning, hint=hint)
+
+
+def _seconds(name: str, low: int, high: int, unset: str) -> Callable[[object], object]:
+    """Seconds, or None for what a hint says of it."""
+    return _optional(_integer(name, low, high, meaning="seconds", hint=f"leave `{name}` out for {unset}"))
+
+
+def _target(value: object) -> object:
+    """A fraction is taken for the mistake that it is."""
+    name = "target_cpu_utilization_percentage"
+    hint = f"leave `{name}` out for the cluster's own target, 80"
+    try:
+        return check_integer(name, value, 1, 100, meaning="percent of the CPU request", hint=hint)
+    except SpecError as error:
+        if isinstance(value, float) and 0 < value <= 1:
+            error.hint = f"write percent: `{round(value * 100)}`"
+        raise
 
 
 def _optional(check: Callable[[object], object]) -> Callable[[object], object]:
@@ -208,15 +227,20 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
     "name": validate_name,
     "image": validate_image,
     "port": _integer("port", 1, 65535),
-    "min_replicas": _integer("min_replicas", 0, _INT32_MAX),
-    "max_replicas": _integer("max_replicas", 1, _INT32_MAX),
-    "target_cpu_utilization_percentage": _optional(
-        _integer("target_cpu_utilization_percentage", 1, 100, meaning="percent of the CPU request")
+    "min_replicas": _integer(
+        "min_replicas", 0, _INT32_MAX, hint="0 lets the group sleep while nobody asks, 1 keeps one replica"
     ),
-    "scaling_interval_seconds": _optional(_integer("scaling_interval_seconds", 1, 1800, meaning="seconds")),
-    "shutdown_delay_seconds": _optional(_integer("shutdown_delay_seconds", 0, 3600, meaning="seconds")),
-    "startup_timeout_seconds": _optional(_integer("startup_timeout_seconds", 1, 6 * 3600, meaning="seconds")),
-    "idle_timeout_seconds": _optional(_integer("idle_timeout_seconds", 1, 24 * 3600, meaning="seconds")),
+    "max_replicas": _integer(
+        "max_replicas",
+        1,
+        _INT32_MAX,
+        hint="set `min_replicas` to 0 for a group that sleeps while nobody asks",
+    ),
+    "target_cpu_utilization_percentage": _optional(_target),
+    "scaling_interval_seconds": _seconds("scaling_interval_seconds", 1, 1800, "the cluster's own pace, 15"),
+    "shutdown_delay_seconds": _seconds("shutdown_delay_seconds", 0, 3600, "5"),
+    "startup_timeout_seconds": _seconds("startup_timeout_seconds", 1, 6 * 3600, "no limit"),
+    "idle_timeout_seconds": _seconds("idle_timeout_seconds", 1, 24 * 3600, "300"),
     "cpu": _optional(normalize_cpu),
     "memory": _optional(normalize_memory),
     "gpu": _optional(lambda value: str(Gpu.parse(value))),

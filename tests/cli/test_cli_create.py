@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from chalk_cli.signals import Terminated
-from chalkcompute.errors import DeployFailedError, WaitTimeoutError
+from chalk_cli.text import with_flags
+from chalkcompute import ScalingGroupSpec
+from chalkcompute.errors import DeployFailedError, SpecError, WaitTimeoutError
 from chalkcompute.types import Cause, Evidence, Status, Verdict
 from tests.cli.conftest import Invoke
 from tests.cli.memory_client import MemoryClient, a_group
@@ -157,6 +159,15 @@ def test_name_may_be_positional_with_a_command_behind(invoke: Invoke, client: Me
         (("--table-format=cuneiform",), "cuneiform"),
         (("--cpu=abc",), "Error: `--cpu` cannot be `abc`"),
         (("--target-cpu=0",), "Error: `--target-cpu` must be 1 to 100"),
+        (
+            ("--target-cpu=70%",),
+            "'--target-cpu': `70%` is not a whole number; leave out the `%`",
+        ),
+        (("--min-replicas=1.5",), "Invalid value for '--min-replicas': `1.5` is not a whole number"),
+        (("--replicas=three",), "Invalid value for '--replicas': `three` is not a whole number"),
+        (("--replicas=",), "Invalid value for '--replicas': `` is not a whole number"),
+        (("--max-replicas=" + "9" * 30,), "is not a whole number"),
+        (("--replicas=0",), "a group that sleeps while nobody asks has `--min-replicas=0`"),
     ],
 )
 def test_contradictions_are_usage_errors(
@@ -165,6 +176,41 @@ def test_contradictions_are_usage_errors(
     result = invoke(*CREATE, *args, code=2)
     assert said in result.stderr
     assert result.stdout == ""
+    assert client.calls == []
+
+
+@pytest.mark.parametrize(
+    ("field", "flag", "value"),
+    [
+        ("port", "port", 0),
+        ("min_replicas", "min-replicas", -1),
+        ("max_replicas", "max-replicas", 0),
+        ("target_cpu_utilization_percentage", "target-cpu", 0),
+        ("target_cpu_utilization_percentage", "target-cpu", 101),
+        ("scaling_interval_seconds", "scaling-interval", 0),
+        ("scaling_interval_seconds", "scaling-interval", 1801),
+        ("shutdown_delay_seconds", "shutdown-delay", -1),
+        ("shutdown_delay_seconds", "shutdown-delay", 10**9),
+        ("startup_timeout_seconds", "startup-timeout", 0),
+        ("startup_timeout_seconds", "startup-timeout", 21601),
+        ("idle_timeout_seconds", "idle-timeout", 86401),
+        ("idle_timeout_seconds", "idle-timeout", 60),
+        ("cpu", "cpu", "none"),
+        ("gpu", "gpu", "nvidia-l4"),
+    ],
+)
+def test_what_cannot_be_is_said_in_the_words_of_the_sdk(
+    invoke: Invoke, client: MemoryClient, field: str, flag: str, value: object
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        ScalingGroupSpec(name="inference", image="i:1", **{field: value})  # type: ignore[arg-type]
+    assert caught.value.field == field
+    assert f"`{field}`" in caught.value.message
+    said = invoke(*CREATE, f"--{flag}={value}", code=2).stderr
+    assert said.splitlines()[0] == "Error: " + with_flags(caught.value.message, field)
+    assert f"`--{flag}`" in said
+    if caught.value.hint:
+        assert said.splitlines()[-1] == "hint: " + with_flags(caught.value.hint)
     assert client.calls == []
 
 

@@ -58,6 +58,15 @@ def test_mode(low: int, high: int, mode: str) -> None:
         ("port", None),
         ("min_replicas", -1),
         ("min_replicas", True),
+        ("min_replicas", "2"),
+        ("min_replicas", 2.0),
+        ("min_replicas", None),
+        ("max_replicas", float("inf")),
+        ("max_replicas", float("nan")),
+        ("shutdown_delay_seconds", "30"),
+        ("shutdown_delay_seconds", 2.5),
+        ("startup_timeout_seconds", True),
+        ("idle_timeout_seconds", [300]),
         ("max_replicas", 0),
         ("max_replicas", 2**31),
         ("target_cpu_utilization_percentage", 0),
@@ -101,6 +110,35 @@ def test_what_cannot_be_names_its_field(field: str, value: object) -> None:
     assert caught.value.field == field
     assert caught.value.exit_code == 2
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "hint"),
+    [
+        ("target_cpu_utilization_percentage", 0.7, "write percent: `70`"),
+        ("target_cpu_utilization_percentage", 70.0, "write `70`"),
+        ("target_cpu_utilization_percentage", "70", "leave out the quotes: `70`"),
+        ("target_cpu_utilization_percentage", 101, "leave `target_cpu_utilization_percentage` out"),
+        ("scaling_interval_seconds", 0, "leave `scaling_interval_seconds` out for the cluster's own pace"),
+        ("shutdown_delay_seconds", -1, "leave `shutdown_delay_seconds` out for 5"),
+        ("startup_timeout_seconds", 0, "leave `startup_timeout_seconds` out for no limit"),
+        ("max_replicas", 0, "set `min_replicas` to 0"),
+        ("min_replicas", -1, "0 lets the group sleep"),
+    ],
+)
+def test_what_cannot_be_says_what_can(field: str, value: object, hint: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        a_spec(**{field: value})
+    assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("low", [1, 2, 7])
+def test_an_idle_time_is_for_groups_that_sleep(low: int) -> None:
+    with pytest.raises(SpecError, match=f"`min_replicas` is {low}") as caught:
+        a_spec(min_replicas=low, max_replicas=9, idle_timeout_seconds=60)
+    assert caught.value.field == "idle_timeout_seconds"
+    assert caught.value.hint == "set `min_replicas` to 0, or leave `idle_timeout_seconds` out"
+    assert a_spec(min_replicas=0, idle_timeout_seconds=60).idle_timeout_seconds == 60
 
 
 @pytest.mark.parametrize(("field", "value"), [("cpu", 4), ("gpu", 1), ("cpu", 0.5)])
