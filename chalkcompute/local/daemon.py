@@ -37,7 +37,7 @@ from chalkcompute.local.credentials import (
     load_server_certificate,
     write_kubeconfig,
 )
-from chalkcompute.local.gateway import run_gateway
+from chalkcompute.local.gateway import Activator, GatewayTraffic, run_gateway
 from chalkcompute.local.gateway.authority import Authority, load_or_make
 from chalkcompute.local.gateway.envoy import find_binary
 from chalkcompute.local.gateway.objects import GATEWAY_NAMESPACE
@@ -200,11 +200,13 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         _announce(folder, facts, ready=False)
 
         serving = asyncio.Event()
+        activator = Activator()
+        traffic = GatewayTraffic(activator.room)
         await _until_stopped(
             stopping,
             _run_node(api, runtime, folder, logs, node, running, metrics),
             metrics.run(),
-            _run_gateway(api, folder, ports, binary, authority, serving),
+            _run_gateway(api, folder, ports, binary, authority, serving, activator, traffic),
             _renew(tls, folder, authority),
             _call_when_ready(api, serving, lambda: _announce_ready(folder, facts, ready)),
         )
@@ -256,6 +258,8 @@ def _run_gateway(
     binary: Path,
     authority: Authority,
     serving: asyncio.Event,
+    activator: Activator,
+    traffic: GatewayTraffic,
 ) -> Coroutine[Any, Any, None]:
     return run_gateway(
         api,
@@ -266,6 +270,8 @@ def _run_gateway(
         authority=authority,
         domain=DOMAIN,
         log_path=folder.logs / "envoy.log",
+        activator=activator,
+        traffic=traffic,
         ready=serving.set,
     )
 

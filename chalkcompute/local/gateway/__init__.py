@@ -7,13 +7,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from chalkcompute.local.gateway.activator import Activator
 from chalkcompute.local.gateway.authority import Authority, Certificate, server_certificate
 from chalkcompute.local.gateway.controller import ConfigFiles, GatewayController, run_together
 from chalkcompute.local.gateway.envoy import EnvoyFiles, EnvoyProcess
 from chalkcompute.local.gateway.objects import GatewayPorts
+from chalkcompute.local.gateway.traffic import GatewayTraffic
 from chalkcompute.local.ports import Api
 
-__all__ = ["GatewayPorts", "run_gateway"]
+__all__ = ["Activator", "GatewayPorts", "GatewayTraffic", "run_gateway"]
 
 _CERTIFICATE_CHECK = 6 * 3600.0
 _CERTIFICATE = "gateway"
@@ -29,6 +31,8 @@ async def run_gateway(
     authority: Authority,
     domain: str,
     log_path: Path,
+    activator: Activator,
+    traffic: GatewayTraffic,
     concurrency: int = 2,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
@@ -45,6 +49,8 @@ async def run_gateway(
         authority: Signs the gateway's certificate.
         domain: Domain of the listeners; the certificate is for it and `*.` below it.
         log_path: Envoy's log.
+        activator: Takes requests for groups without a replica; started and stopped here.
+        traffic: Told what Envoy counts.
         concurrency: Envoy's worker threads.
         ready: Called when both listeners are open.
 
@@ -62,21 +68,54 @@ async def run_gateway(
         return server_certificate(state_dir / "ca", _CERTIFICATE, authority, names, datetime.now(UTC))
 
     controller = GatewayController(
-        api, files, domain=domain, ports=ports, certificate=certificate, ca_pem=authority.pem
+        api,
+        files,
+        domain=domain,
+        ports=ports,
+        certificate=certificate,
+        ca_pem=authority.pem,
+        follow=traffic.follow,
     )
     listeners = ("https", "http")
-    envoy = EnvoyProcess(envoy_binary, EnvoyFiles(folder, log_path), listeners, concurrency=concurrency)
-    await run_together(controller.run(), _serve(controller, envoy, ready), _renew(controller))
+    envoy_files = EnvoyFiles(folder, log_path)
+    envoy = EnvoyProcess(envoy_binary, envoy_files, listeners, concurrency=concurrency)
+    port = await activator.start()
+    try:
+        await run_together(
+            activator.run(api, port),
+            controller.run(),
+            _serve(controller, envoy, activator, traffic, ready),
+            traffic.run(envoy_files.admin),
+            _renew(controller),
+        )
+    finally:
+        await activator.stop()
 
 
-async def _serve(controller: GatewayController, envoy: EnvoyProcess, ready: Callable[[], None]) -> None:
+async def _serve(
+    controller: GatewayController,
+    envoy: EnvoyProcess,
+    activator: Activator,
+    traffic: GatewayTraffic,
+    ready: Callable[[], None],
+) -> None:
     await controller.configured.wait()
 
     def started() -> None:
         controller.set_serving(True)
         ready()
 
-    await envoy.run(started=started, ended=lambda: controller.set_serving(False))
+    def ended() -> None:
+        controller.set_serving(False)
+        traffic.restart()
+
+    running = asyncio.create_task(envoy.run(started=started, ended=ended))
+    try:
+        await asyncio.shield(running)
+    finally:
+        await activator.stop()  # while Envoy still is there to pass on what held requests are told
+        running.cancel()
+        await asyncio.wait({running})
 
 
 async def _renew(controller: GatewayController) -> None:

@@ -51,6 +51,10 @@ class Backend:
         port: Its port number.
         port_name: Name of that port, "" when it has none: what EndpointSlices go by.
         h2c: Whether it speaks HTTP/2 without TLS (`appProtocol: kubernetes.io/h2c`).
+        route: Namespace and name of the HTTPRoute that leads there: a cluster of its own, so that Envoy
+            counts the requests of each route apart.
+        interceptor: Namespace and name of the InterceptorRoute that holds requests while this port has no
+            ready endpoint, or None.
     """
 
     namespace: str
@@ -58,11 +62,14 @@ class Backend:
     port: int
     port_name: str = ""
     h2c: bool = False
+    route: tuple[str, str] = ("", "")
+    interceptor: tuple[str, str] | None = None
 
     @property
     def cluster(self) -> str:
-        """Name of the Envoy cluster."""
-        return f"{self.namespace}/{self.service}/{self.port}"
+        """Name of the Envoy cluster; no name of Kubernetes has a slash in it."""
+        owners = (*self.route, *(self.interceptor or ()))
+        return "/".join((*owners, self.namespace, self.service, str(self.port)))
 
 
 def is_ours(parent: Manifest, route_namespace: str) -> bool:

@@ -7,13 +7,14 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from chalkcompute.local.apimachinery.status import StatusError
 from chalkcompute.local.gateway import objects as own
+from chalkcompute.local.gateway.attachment import Backend
 from chalkcompute.local.gateway.authority import Certificate
 from chalkcompute.local.gateway.conditions import gateway_class_status, gateway_status, route_status
 from chalkcompute.local.gateway.lingering import Lingering
@@ -74,6 +75,7 @@ class GatewayController:
         certificate: Gives the certificate to serve, renewed when due.
         ca_pem: The authority to advertise.
         now: The clock, in UTC.
+        follow: Told what is behind each of Envoy's clusters, whenever that has been written.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class GatewayController:
         certificate: Callable[[], Certificate],
         ca_pem: str,
         now: Callable[[], datetime] = utc_now,
+        follow: Callable[[Mapping[str, Backend]], None] = lambda backends: None,
     ) -> None:
         self._api = api
         self._files = files
@@ -94,6 +97,7 @@ class GatewayController:
         self._certificate = certificate
         self._ca_pem = ca_pem
         self._now = now
+        self._follow_clusters = follow
         self._objects = Objects()
         self._dirty = asyncio.Event()
         self._serving = False
@@ -179,6 +183,7 @@ class GatewayController:
         if again is not None:
             asyncio.get_running_loop().call_later(again, self._dirty.set)
         self.configured.set()
+        self._follow_clusters(translation.backends)
         self._write_statuses(translation)
 
     def _write_statuses(self, translation: Translation) -> None:

@@ -138,6 +138,8 @@ def bootstrap(xds: Path) -> dict[str, Any]:
             "lds_config": file_source(xds, "lds"),
             "cds_config": file_source(xds, "cds"),
         },
+        # Histograms are merged when they are flushed: as often as they are read (`traffic`).
+        "stats_flush_interval": "1s",
         "overload_manager": {
             "resource_monitors": [
                 {

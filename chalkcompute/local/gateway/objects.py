@@ -19,6 +19,9 @@ __all__ = [
     "GATEWAY_CLASS",
     "GATEWAY_NAME",
     "GATEWAY_NAMESPACE",
+    "INTERCEPTOR_NAMESPACE",
+    "INTERCEPTOR_PORT",
+    "INTERCEPTOR_SERVICE",
     "KINDS",
     "SUPPORTED_FEATURES",
     "GatewayPorts",
@@ -36,7 +39,23 @@ GATEWAY_NAME = "local"
 CA_ANNOTATION = "chalk.ai/ca-certificate"
 """Annotation of the Gateway: the PEM of the authority whose certificate it serves."""
 
-KINDS = ("HTTPRoute", "Service", "EndpointSlice", "Namespace", "ReferenceGrant", "GatewayClass", "Gateway")
+INTERCEPTOR_NAMESPACE = "keda"
+INTERCEPTOR_SERVICE = "keda-add-ons-http-interceptor-proxy"
+"""The Service of KEDA's HTTP add-on that takes requests for groups which may be at zero: our activator."""
+
+INTERCEPTOR_PORT = "proxy"
+"""Name of its port."""
+
+KINDS = (
+    "HTTPRoute",
+    "Service",
+    "EndpointSlice",
+    "Namespace",
+    "ReferenceGrant",
+    "GatewayClass",
+    "Gateway",
+    "InterceptorRoute",
+)
 
 SUPPORTED_FEATURES = (
     "Gateway",
@@ -104,6 +123,14 @@ class Objects:
             if service:
                 found[where, service].append(obj)
         return found
+
+    def slices_of(self, namespace: str, service: str) -> list[Manifest]:
+        """EndpointSlices of one Service."""
+        return [
+            obj
+            for obj in self.all("EndpointSlice", namespace)
+            if (obj["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == service
+        ]
 
     @property
     def gateway(self) -> Manifest | None:

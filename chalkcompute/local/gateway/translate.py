@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,21 @@ from chalkcompute.local.gateway.attachment import (
     resolve_backend,
 )
 from chalkcompute.local.gateway.authority import Certificate
-from chalkcompute.local.gateway.endpoints import serving_addresses
-from chalkcompute.local.gateway.objects import GatewayPorts, Objects
-from chalkcompute.local.gateway.rules import Entry, entries, unsupported
+from chalkcompute.local.gateway.endpoints import Addresses, ready_addresses, serving_addresses
+from chalkcompute.local.gateway.interceptors import behind_interceptor
+from chalkcompute.local.gateway.objects import (
+    INTERCEPTOR_NAMESPACE,
+    INTERCEPTOR_PORT,
+    INTERCEPTOR_SERVICE,
+    GatewayPorts,
+    Objects,
+)
+from chalkcompute.local.gateway.rules import entries, unsupported
 from chalkcompute.local.ports import Manifest
 
 __all__ = ["RouteOutcome", "Translation", "translate"]
 
+_ACTIVATOR = Backend(INTERCEPTOR_NAMESPACE, INTERCEPTOR_SERVICE, 0, INTERCEPTOR_PORT)
 _RESOLVED = Outcome(True, "ResolvedRefs", "Resolved all the Object references for the Route")
 
 
@@ -50,11 +58,13 @@ class Translation:
         files: Content of Envoy's files by name, without `.json`; in an order that is safe to write.
         routes: What becomes of each route.
         attached: Number of attached routes by listener.
+        backends: What is behind each of Envoy's clusters.
     """
 
     files: dict[str, dict[str, Any]]
     routes: tuple[RouteOutcome, ...]
     attached: dict[str, int]
+    backends: dict[str, Backend]
 
 
 @dataclass(slots=True)
@@ -89,7 +99,7 @@ def translate(objects: Objects, ports: GatewayPorts, certificate: Certificate, x
     slices = objects.slices()
     clusters = sorted(build.backends.items())
     for name, backend in clusters:
-        addresses = serving_addresses(backend, slices.get((backend.namespace, backend.service), ()))
+        addresses = _addresses(backend, slices)
         files[resources.endpoints_file(name)] = resources.discovery_response(
             [resources.endpoints(name, addresses)]
         )
@@ -107,7 +117,16 @@ def translate(objects: Objects, ports: GatewayPorts, certificate: Certificate, x
             resources.listener(xds, "http", ports.http, tls=False),
         ]
     )
-    return Translation(files, tuple(build.routes), dict(build.attached))
+    return Translation(files, tuple(build.routes), dict(build.attached), dict(build.backends))
+
+
+def _addresses(backend: Backend, slices: Mapping[tuple[str, str], list[Manifest]]) -> Addresses:
+    """Where requests for a backend go: to the activator while whoever waits for a replica has none."""
+    found = slices.get((backend.namespace, backend.service), ())
+    if backend.interceptor is None:
+        return serving_addresses(backend, found)
+    activator = slices.get((_ACTIVATOR.namespace, _ACTIVATOR.service), ())
+    return ready_addresses(backend, found) or serving_addresses(_ACTIVATOR, activator)
 
 
 def _translate_route(
@@ -118,7 +137,7 @@ def _translate_route(
         refusal = Outcome(False, "UnsupportedValue", problem)
         found = tuple(Attachment(a.parent, refusal if a.outcome.ok else a.outcome, {}) for a in found)
     rules = route["spec"].get("rules") or ()
-    resolutions = [_resolve(rule, route["metadata"]["namespace"], objects) for rule in rules]
+    resolutions = [_resolve(rule, route, objects) for rule in rules]
     failures = [r for resolution in resolutions for r, _ in resolution if isinstance(r, Outcome)]
     outcome = RouteOutcome(route, found, failures[0] if failures else _RESOLVED)
     served: dict[str, set[str]] = defaultdict(set)
@@ -128,28 +147,30 @@ def _translate_route(
     for listener in served:
         build.attached[listener] += 1
     served["http"] |= served.get("https", set())
+    all_hosts = {host for names in served.values() for host in names} if problem is None else set()
     for index, (rule, resolution) in enumerate(zip(rules, resolutions, strict=True)):
-        backends = [(b if isinstance(b, Backend) else None, weight) for b, weight in resolution]
-        if any(served.values()):
+        for host in sorted(all_hosts):
+            listeners = [listener for listener, names in served.items() if host in names]
+            backends = [
+                (behind_interceptor(b, rule, host, objects) if isinstance(b, Backend) else None, weight)
+                for b, weight in resolution
+            ]
             build.backends.update({b.cluster: b for b, weight in backends if b is not None and weight > 0})
-        for number, entry in enumerate(entries(rule, backends, build.ports) if problem is None else ()):
-            _add(build, served, entry, (age, index, number))
+            for number, entry in enumerate(entries(rule, backends, build.ports)):
+                for listener in listeners:
+                    build.add(listener, host, (*entry.order, age, index, number), entry.route)
     return outcome
 
 
-def _add(
-    build: _Build, served: Mapping[str, set[str]], entry: Entry, seniority: tuple[int, int, int]
-) -> None:
-    for listener, hosts in served.items():
-        for host in hosts:
-            build.add(listener, host, (*entry.order, *seniority), entry.route)
-
-
-def _resolve(rule: Manifest, namespace: str, objects: Objects) -> list[tuple[Backend | Outcome, int]]:
-    return [
-        (resolve_backend(ref, namespace, objects), ref.get("weight", 1))
-        for ref in rule.get("backendRefs") or ()
-    ]
+def _resolve(rule: Manifest, route: Manifest, objects: Objects) -> list[tuple[Backend | Outcome, int]]:
+    metadata = route["metadata"]
+    resolved = []
+    for ref in rule.get("backendRefs") or ():
+        found = resolve_backend(ref, metadata["namespace"], objects)
+        if isinstance(found, Backend):
+            found = replace(found, route=(metadata["namespace"], metadata["name"]))
+        resolved.append((found, ref.get("weight", 1)))
+    return resolved
 
 
 def _virtual_hosts(

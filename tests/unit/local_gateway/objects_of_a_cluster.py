@@ -87,3 +87,36 @@ def a_grant(target: str, source: str, service: str | None = None) -> Manifest:
 def a_world(*objects: Manifest) -> Objects:
     """A Gateway, a Service `web` with one ready endpoint, and these."""
     return Objects([a_gateway(), a_service(), a_slice(an_endpoint("127.77.0.1", ready=True)), *objects])
+
+
+def an_interceptor_route(name: str = "web", namespace: str = "default", **spec: Any) -> Manifest:
+    created = spec.pop("created", CREATED)
+    return {
+        "apiVersion": "http.keda.sh/v1beta1",
+        "kind": "InterceptorRoute",
+        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": created},
+        "spec": {
+            "target": {"service": "web", "portName": "http"},
+            "rules": [{"hosts": ["dev-web.gw.localhost"]}],
+            "scalingMetric": {"concurrency": {"targetValue": 100}},
+            **spec,
+        },
+    }
+
+
+INTERCEPTOR = "keda-add-ons-http-interceptor-proxy"
+
+
+def the_interceptor(port: int = 9) -> list[Manifest]:
+    """The interceptor's Service, whom it may be reached from, and the activator as its endpoint."""
+    service = a_service(INTERCEPTOR, "keda")
+    service["spec"]["ports"] = [{"name": "proxy", "port": 8080}]
+    piece = a_slice(an_endpoint("127.0.0.1", ready=True), service=INTERCEPTOR, namespace="keda", port=port)
+    piece["ports"][0]["name"] = "proxy"
+    return [service, piece, a_grant("keda", "default", INTERCEPTOR)]
+
+
+def a_sleepy_route(**spec: Any) -> Manifest:
+    """An HTTPRoute that goes through the interceptor."""
+    ref = {"name": INTERCEPTOR, "namespace": "keda", "port": 8080}
+    return a_route(**{"rules": [{"backendRefs": [ref]}], **spec})

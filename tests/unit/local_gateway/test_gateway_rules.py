@@ -80,8 +80,8 @@ def test_weights() -> None:
     action = only_route({}, (WEB, 9), (OTHER, 1), (OTHER, 0))["route"]
     clusters = action["weighted_clusters"]["clusters"]
     assert [(c["name"], c["weight"]) for c in clusters] == [
-        ("default/web/8000", 9),
-        ("default/other/8000", 1),
+        (WEB.cluster, 9),
+        (OTHER.cluster, 1),
     ]
     assert "cluster_not_found_response_code" not in action
 

@@ -47,7 +47,7 @@ def conditions(status: Manifest | None) -> dict[str, tuple[str, str]]:
 def test_a_group_becomes_host_cluster_and_endpoints() -> None:
     result = translated(a_route())
     (route,) = hosts(result)["dev-web.gw.localhost"]
-    assert route["route"]["cluster"] == "default/web/8000"
+    assert route["route"]["cluster"] == "default/web/default/web/8000"
     (cluster,) = result.files["cds"]["resources"]
     path = cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"]
     (assignment,) = result.files[Path(path).stem]["resources"]
