@@ -4,9 +4,9 @@ Run by `python -c` from its own text, so it needs nothing but the standard libra
 whatever it is answering: what the tests see survive was not the program's merit.
 
 `/` answers with a digest of the request's body; `/slow?seconds=S` answers the head at once and the body
-later; `/late?seconds=S` answers later; `/events?count=N&seconds=S` sends events S seconds apart; `/mirror`
-sends each piece of a body back as it comes; `/large?bytes=N`; `/socket` is an echoing websocket; `/die` ends
-the process.
+later; `/late?seconds=S` answers later; `/events?count=N&seconds=S` sends events S seconds apart, and with
+`seconds=next` each but the first when `/next` was asked for; `/mirror` sends each piece of a body back as it
+comes; `/large?bytes=N` answers so many zeros; `/socket` is an echoing websocket; `/die` ends the process.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import os
 import secrets
 import signal
 import struct
+import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ REPLICA = secrets.token_hex(4)
 WORD = os.environ.get("WORD", "")
 PIECE = 64 * 1024
 CLOSE, PING, PONG = 8, 9, 10
+NEXT = threading.Semaphore(0)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -43,16 +45,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
         given = {name: values[0] for name, values in urllib.parse.parse_qs(query).items()}
-        seconds = float(given.get("seconds", 0))
+        seconds = given.get("seconds", "0")
         if path == "/die":
             os._exit(1)
+        elif path == "/next":
+            NEXT.release()
+            self.start(("content-length", "0"))
         elif path == "/socket":
             self.socket()
         elif path == "/events":
             self.start(("content-type", "text/event-stream"), ("transfer-encoding", "chunked"))
             for number in range(int(given["count"])):
+                if number:
+                    NEXT.acquire() if seconds == "next" else time.sleep(float(seconds))
                 self.chunk(f"id: {number}\ndata: {WORD} {REPLICA}\n\n".encode())
-                time.sleep(seconds)
             self.chunk(b"")
         elif path == "/mirror":
             self.start(("transfer-encoding", "chunked"))
@@ -65,7 +71,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             while left:
                 left -= self.wfile.write(bytes(min(left, PIECE)))
         else:
-            self.tell(path, seconds)
+            self.tell(path, float(seconds))
 
     do_POST = do_PUT = do_GET  # noqa: N815
 
