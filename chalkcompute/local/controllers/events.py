@@ -30,7 +30,11 @@ __all__ = ["EventPruner", "EventRecorder"]
 KEPT = timedelta(hours=1)  # kube-apiserver --event-ttl
 SERIES_WINDOW = timedelta(minutes=10)  # client-go: the same again within this counts up
 _REMEMBERED = 4096
-_MANAGERS = {"kubelet": "kubelet", "default-scheduler": "kube-scheduler"}
+_MANAGERS = {
+    "kubelet": "kubelet",
+    "default-scheduler": "kube-scheduler",
+    "keda-operator": "keda-operator",
+}
 
 _EventKey: TypeAlias = tuple[str, str, str, str, str, str]
 
