@@ -250,8 +250,25 @@ def _status_pairs(found: LocalStatus) -> list[tuple[str, str]]:
         ("Kubeconfig", str(found.kubeconfig)),
         ("State", str(found.state_dir)),
         ("Sandbox", str(found.tier)),
+        *_limits(found),
     ]
     return pairs + [("Limitation", limitation) for limitation in found.limitations]
+
+
+_HELD = {
+    "watched": {"cpu": "watched, by pausing processes", "memory": "watched, by ending processes"},
+    "engine": dict.fromkeys(("cpu", "memory"), "by the engine"),
+    "not enforced": dict.fromkeys(("cpu", "memory"), "not enforced"),
+}
+
+
+def _limits(found: LocalStatus) -> list[tuple[str, str]]:
+    """`CPU and memory by cgroup v1`, or each for itself where they differ."""
+    if not found.limits:  # a daemon of an earlier version
+        return []
+    said = {resource: _HELD.get(how, {}).get(resource, f"by {how}") for resource, how in found.limits.items()}
+    cpu, memory = said["cpu"], said["memory"]
+    return [("Limits", f"CPU and memory {cpu}" if cpu == memory else f"CPU {cpu}; memory {memory}")]
 
 
 def _plain_http(found: LocalStatus) -> list[tuple[str, str]]:

@@ -55,6 +55,7 @@ from chalkcompute.local.metrics import Sampler
 from chalkcompute.local.ports import Api, Images, Runtime
 from chalkcompute.local.ports_in_use import LOOPBACK, ChosenPorts, PortLostError, choose_ports
 from chalkcompute.local.runtime import create_runtime
+from chalkcompute.local.runtime.cgroup_search import find_cgroups
 from chalkcompute.local.runtime.hostbase import HostBase
 from chalkcompute.local.state import StateFolder, identify
 
@@ -339,9 +340,12 @@ def _create_runtime(settings: Settings, images: Images, host_base: HostBase) -> 
         from chalkcompute.local.engine import EngineRuntime, connect  # of an extra of its own
 
         return EngineRuntime(connect(os.environ), settings.folder.path, images)
+    folder = settings.folder.path
+    cgroups = find_cgroups(folder)
     try:
-        return create_runtime(settings.folder.path, tier=settings.tier, images=images, host_base=host_base)
+        return create_runtime(folder, tier=settings.tier, images=images, host_base=host_base, cgroups=cgroups)
     except ValueError as error:
+        cgroups.close()
         raise LocalClusterError(f"the sandbox tier `{settings.tier}` cannot be used: {error}") from error
 
 
@@ -356,6 +360,7 @@ def _facts(
         "registry_port": ports.registry,
         "registry": own.name,
         "tier": runtime.tier,
+        "limits": dict(runtime.limits),
         "limitations": list(runtime.limitations),
         "notices": list(ports.notices),
         "version": importlib.metadata.version("chalk-scaling-groups"),

@@ -11,7 +11,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,8 @@ class LocalStatus:
         registry: The registry of images, as in a reference (`localhost:5005`), or None.
         tier: Sandbox tier of the replicas (`ns-root`, `ns-user`, `notify`, `plain`), with an engine
             `engine (podman 4.3.1)` or the like, or None.
+        limits: How limits of `cpu` and `memory` are held: `cgroup v1`, `cgroup v2`, `watched` (processes that
+            have used their share are paused, those with too much memory ended), `engine`, or `not enforced`.
         limitations: What that tier cannot do, one sentence each.
         notices: What a user should know of this start (a port that changed).
         version: Version of the running daemon, or None.
@@ -79,6 +81,7 @@ class LocalStatus:
     http_port: int | None = None
     registry: str | None = None
     tier: str | None = None
+    limits: Mapping[str, str] = field(default_factory=dict)
     limitations: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     version: str | None = None
@@ -99,6 +102,7 @@ class LocalStatus:
             "http_port": self.http_port,
             "registry": self.registry,
             "tier": self.tier,
+            "limits": dict(self.limits),
             "limitations": list(self.limitations),
             "notices": list(self.notices),
             "version": self.version,
@@ -212,10 +216,10 @@ def down(
     folder = StateFolder(state_folder(state_dir, environ=environ))
     with _turn(folder, timeout):
         running = folder.running()
-        if running is None:
-            return False
-        stop_daemon(folder, running, timeout)
-        return True
+        if running is not None:
+            stop_daemon(folder, running, timeout)
+        _tidy(folder)
+        return running is not None
 
 
 def reset(
@@ -241,9 +245,17 @@ def reset(
         running = folder.running()
         if running is not None:
             stop_daemon(folder, running, timeout)
+        _tidy(folder)
         if folder.path.exists():  # else another `reset` was first
             folder.remove()
     return True
+
+
+def _tidy(folder: StateFolder) -> None:
+    """Remove what a daemon that was killed left outside the state folder."""
+    from chalkcompute.local.runtime.cgroup_search import forget_cgroups  # loads what only this needs
+
+    forget_cgroups(folder.path)
 
 
 @contextlib.contextmanager
@@ -317,6 +329,7 @@ def _status(folder: StateFolder, running: Mapping[str, Any] | None) -> LocalStat
         http_port=running.get("http_port"),
         registry=running.get("registry"),
         tier=running.get("tier"),
+        limits=dict(running.get("limits", {})),
         limitations=tuple(running.get("limitations", ())),
         notices=tuple(running.get("notices", ())),
         version=running.get("version"),

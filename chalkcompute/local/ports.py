@@ -289,6 +289,14 @@ class Runtime(Protocol):
         """What this tier cannot do, one sentence each, for `chalk local status`."""
         ...
 
+    @property
+    def limits(self) -> Mapping[str, str]:
+        """How limits of `cpu` and `memory` are held.
+
+        `cgroup v1`, `cgroup v2`, `watched` (processes are paused, or ended), `engine`, or `not enforced`.
+        """
+        ...
+
     def assign_address(self, pod_uid: str, preferred: str | None = None) -> str:
         """The loopback address of a Pod (127.77.x.y), stable while the Pod lives; `preferred` if free."""
         ...

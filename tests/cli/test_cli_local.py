@@ -49,6 +49,24 @@ def test_status_says_what_the_sandbox_cannot_do() -> None:
 
 
 @pytest.mark.parametrize(
+    ("cpu", "memory", "said"),
+    [
+        ("cgroup v1", "cgroup v1", "CPU and memory by cgroup v1"),
+        ("watched", "cgroup v2", "CPU watched, by pausing processes; memory by cgroup v2"),
+        ("watched", "watched", "CPU watched, by pausing processes; memory watched, by ending processes"),
+        ("engine", "engine", "CPU and memory by the engine"),
+        ("not enforced", "not enforced", "CPU and memory not enforced"),
+    ],
+)
+def test_status_says_how_limits_are_held(cpu: str, memory: str, said: str) -> None:
+    limits = {"cpu": cpu, "memory": memory}
+    found = LocalStatus(running=True, state_dir=Path("/s"), kubeconfig=Path("/s/kubeconfig"), limits=limits)
+    assert dict(_status_pairs(found))["Limits"] == said
+    assert found.to_dict()["limits"] == limits
+    assert "Limits" not in dict(_status_pairs(dataclasses.replace(found, limits={})))
+
+
+@pytest.mark.parametrize(
     ("quiet", "output", "stdout"),
     [(False, "table", "running (pid 7)"), (True, "table", ""), (True, "json", '"running": true')],
 )

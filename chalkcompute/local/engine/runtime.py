@@ -91,6 +91,10 @@ class EngineRuntime:
     def limitations(self) -> tuple[str, ...]:
         return _LIMITATIONS + (() if sys.platform == "linux" else (ONE_ADDRESS,))
 
+    @property
+    def limits(self) -> dict[str, str]:
+        return dict.fromkeys(("cpu", "memory"), "engine")
+
     def assign_address(self, pod_uid: str, preferred: str | None = None) -> str:
         return self._addresses.assign(pod_uid, preferred)
 

@@ -8,6 +8,9 @@ Started as `python -I -S -c 'import init; init.main()'` with this folder on the 
     leash    read end of a pipe whose other end only the daemon holds: when it closes, everything ends
     status   write end of a pipe: closed when the program is executing, or an error as JSON
 
+`cgroups` names the files that the program joins its control groups with; the inits stay outside, so that a
+replica that has used up its share, or its memory, does not keep them from their work.
+
 With namespaces there are two of us: the outer one waits outside, the inner one is process 1 of the pid
 namespace, so that the kernel ends every process of the replica with it. Without, the one init is the
 subreaper of all its descendants and ends them one by one.
@@ -61,6 +64,8 @@ def main() -> None:
         kernel.become_subreaper()
     control = socket.socket(fileno=plan["control"])
     try:
+        # Opened here, where the files are: the inner root does not have them.
+        plan["cgroups"] = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in plan["cgroups"]]
         child = _start_inner(plan, control) if plan["namespaces"] else _start_program(plan, control)
     except (OSError, _StartFailureError) as error:
         _report(plan["status"], f"cannot prepare the sandbox: {error}")
@@ -104,8 +109,11 @@ def _start_inner(plan: dict[str, Any], control: socket.socket) -> int:
 def _start_program(plan: dict[str, Any], control: socket.socket) -> int:
     child = os.fork()
     if child:
+        for descriptor in plan["cgroups"]:
+            os.close(descriptor)
         return child
     try:
+        _join_cgroups(plan["cgroups"])
         os.setsid()
         if sys.platform == "linux":
             kernel.die_with_parent(signal.SIGKILL)
@@ -116,6 +124,14 @@ def _start_program(plan: dict[str, Any], control: socket.socket) -> int:
         _report(plan["status"], f"unable to start container process: {type(error).__name__}: {error}")
     finally:
         os._exit(_START_FAILED)
+
+
+def _join_cgroups(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        try:
+            os.write(descriptor, b"0\n")
+        except OSError as error:
+            raise _StartFailureError(f"cannot join its control group: {_strerror(error)}") from None
 
 
 def _become_program(plan: dict[str, Any], control: socket.socket) -> NoReturn:

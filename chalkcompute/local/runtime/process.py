@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from chalkcompute.local.ports import ReplicaExit, StartError
-from chalkcompute.local.runtime.limits import ProcessUsage, proportional_memory, usage_of_tree
 from chalkcompute.local.runtime.output import LogPipe
+from chalkcompute.local.runtime.watch import Bounds, LimitWatch
 
 __all__ = ["ProcessReplica", "start_process"]
 
@@ -25,7 +25,6 @@ _RUN_INIT = "import sys; sys.path.insert(0, sys.argv[1]); import init; init.main
 _FOLDER = str(Path(__file__).parent)
 _KILLED = 137
 _DRAIN_SECONDS = 2.0
-_MEMORY_POLL_SECONDS = 0.5
 
 
 class ProcessReplica:
@@ -38,7 +37,7 @@ class ProcessReplica:
         control: socket.socket,
         leash: int,
         log: LogPipe,
-        memory_limit: int | None,
+        bounds: Bounds,
         on_exit: Callable[[ProcessReplica], None],
     ) -> None:
         self._init = init
@@ -47,14 +46,12 @@ class ProcessReplica:
         self._log = log
         self._on_exit = on_exit
         self._code: int | None = None
-        self._out_of_memory = False
         self._stopped = asyncio.Event()
         self._loopback_ports: set[int] = set()
-        self._last_usage = ProcessUsage(0.0, 0)
         self.started_at = datetime.now(UTC)
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Task[ReplicaExit] = loop.create_task(self._run())
-        self._watch = loop.create_task(self._watch_memory(memory_limit)) if memory_limit else None
+        self._watch = LimitWatch(bounds, init.pid, lambda: self._order(b"K"))
 
     @property
     def pid(self) -> int:
@@ -78,15 +75,15 @@ class ProcessReplica:
     async def stop(self, grace_seconds: float) -> ReplicaExit:
         if grace_seconds > 0:
             self._order(b"T")
+            self._watch.resume()
             with contextlib.suppress(TimeoutError):
                 return await asyncio.wait_for(self.wait(), grace_seconds)
         self._order(b"K")
         return await self.wait()
 
     def usage(self) -> tuple[float, int]:
-        if not self._stopped.is_set():
-            self._last_usage = usage_of_tree(self._init.pid)
-        return self._last_usage.cpu_seconds, self._last_usage.resident_bytes
+        used = self._watch.last_usage if self._stopped.is_set() else self._watch.usage()
+        return used.cpu_seconds, used.resident_bytes
 
     def _order(self, order: bytes) -> None:
         with contextlib.suppress(OSError):  # it has ended by itself
@@ -98,30 +95,21 @@ class ProcessReplica:
         # It has closed its descriptors, so that it is as good as gone; the wait is for the kernel.
         await asyncio.to_thread(self._init.wait)
         await self._log.drained(_DRAIN_SECONDS)
-        if self._watch is not None:
-            self._watch.cancel()
+        out_of_memory = self._watch.out_of_memory()
+        await self._watch.close()
         os.close(self._leash)
         self._control.close()
         self._on_exit(self)
-        code = _KILLED if self._code is None or self._out_of_memory else self._code
-        reason = "OOMKilled" if self._out_of_memory else "Completed" if code == 0 else "Error"
+        code = _KILLED if self._code is None or out_of_memory else self._code
+        reason = "OOMKilled" if out_of_memory else "Completed" if code == 0 else "Error"
         return ReplicaExit(code, reason, finished_at)
-
-    async def _watch_memory(self, limit: int) -> None:
-        """The soft limit: look every half second, and do what the kernel would."""
-        while True:
-            await asyncio.sleep(_MEMORY_POLL_SECONDS)
-            if self.usage()[1] > limit and proportional_memory(self._init.pid) > limit:
-                self._out_of_memory = True
-                self._order(b"K")
-                return
 
 
 async def start_process(
     plan: Mapping[str, Any],
     *,
     log_path: Path,
-    memory_limit: int | None,
+    bounds: Bounds,
     on_listener: Callable[[int, set[int]], None],
     on_exit: Callable[[ProcessReplica], None],
 ) -> ProcessReplica:
@@ -130,7 +118,7 @@ async def start_process(
     Args:
         plan: Everything but the descriptors.
         log_path: The log file.
-        memory_limit: Soft limit in bytes, or None.
+        bounds: What it may use.
         on_listener: Receives the seccomp listener of the replica, which becomes the callee's, and the
             set where it is to note the ports that are bound on loopback addresses.
         on_exit: Called once, when every process is gone.
@@ -150,9 +138,7 @@ async def start_process(
         raise StartError(f"cannot start the init of the replica: {error}") from error
     finally:
         log.close_writer()
-    replica = ProcessReplica(
-        init, control=ours, leash=leash, log=log, memory_limit=memory_limit, on_exit=on_exit
-    )
+    replica = ProcessReplica(init, control=ours, leash=leash, log=log, bounds=bounds, on_exit=on_exit)
     ours.setblocking(False)
     loop.add_reader(
         ours.fileno(),

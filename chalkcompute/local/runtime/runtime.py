@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 from chalkcompute.local.ports import ImagePullError, Images, ReplicaSpec, StartError
 from chalkcompute.local.runtime.addresses import AddressPool
+from chalkcompute.local.runtime.cgroups import Cgroups, ReplicaCgroup
 from chalkcompute.local.runtime.hostbase import HostBase, Interpreter
 from chalkcompute.local.runtime.hostlayer import UNFINISHED
 from chalkcompute.local.runtime.notify import Supervisor
@@ -21,9 +23,13 @@ from chalkcompute.local.runtime.plain import hooked_python, linked_programs
 from chalkcompute.local.runtime.prepare import DEFAULT_PATH, ImagePreparer, PreparedImage
 from chalkcompute.local.runtime.probe import probe_machine
 from chalkcompute.local.runtime.process import ProcessReplica, start_process
-from chalkcompute.local.runtime.tiers import ONE_ADDRESS, TIERS, Tier, choose_tier, obstacle
+from chalkcompute.local.runtime.tiers import FILES_COUNT, ONE_ADDRESS, TIERS, Tier, choose_tier, obstacle
+from chalkcompute.local.runtime.usage import PROC
+from chalkcompute.local.runtime.watch import Bounds
 
 __all__ = ["LocalRuntime", "create_runtime"]
+
+_log = logging.getLogger(__name__)
 
 _FOLDER = "runtime"
 _SCRATCH = "replica-"
@@ -41,6 +47,7 @@ def create_runtime(
     environ: Mapping[str, str] | None = None,
     images: Images | None = None,
     host_base: HostBase | None = None,
+    cgroups: Cgroups | None = None,
 ) -> LocalRuntime:
     """The runtime for this machine. What an earlier one that was killed left in the folder is removed.
 
@@ -50,6 +57,7 @@ def create_runtime(
         environ: Where PATH and HOME are looked up, for the interpreters of the host base.
         images: Where images come from; None for the host base alone.
         host_base: Finds the interpreters of this machine; None for one of the runtime's own.
+        cgroups: What holds limits; None to watch them all.
 
     Raises:
         ValueError: An unknown tier, or one that this machine does not allow.
@@ -66,13 +74,16 @@ def create_runtime(
         for leftover in (state_dir / _FOLDER).glob(pattern):
             shutil.rmtree(leftover, ignore_errors=True)
     host_base = host_base or HostBase(search_path=world.get("PATH", ""), home=home)
-    return LocalRuntime(state_dir, chosen, host_base, images)
+    return LocalRuntime(state_dir, chosen, host_base, images, cgroups or Cgroups())
 
 
 class LocalRuntime:
     """Implements `ports.Runtime`."""
 
-    def __init__(self, state_dir: Path, tier: Tier, host_base: HostBase, images: Images | None) -> None:
+    def __init__(
+        self, state_dir: Path, tier: Tier, host_base: HostBase, images: Images | None, cgroups: Cgroups
+    ) -> None:
+        self._cgroups = cgroups
         self._folder = state_dir / _FOLDER
         self._tier = tier
         self._images = ImagePreparer(
@@ -93,7 +104,15 @@ class LocalRuntime:
 
     @property
     def limitations(self) -> tuple[str, ...]:
-        return self._tier.limitations + (() if sys.platform == "linux" else (ONE_ADDRESS,))
+        held = {name for name, how in self.limits.items() if how.startswith("cgroup")}
+        in_memory = (FILES_COUNT,) if "memory" in held and self._tier.namespaces else ()
+        return self._tier.limitations + in_memory + (() if sys.platform == "linux" else (ONE_ADDRESS,))
+
+    @property
+    def limits(self) -> dict[str, str]:
+        watched = "watched" if PROC.is_dir() else "not enforced"
+        found = {name: self._cgroups.version_for(name) for name in ("cpu", "memory")}
+        return {name: f"cgroup v{version}" if version else watched for name, version in found.items()}
 
     def assign_address(self, pod_uid: str, preferred: str | None = None) -> str:
         return self._addresses.assign(pod_uid, preferred)
@@ -124,17 +143,27 @@ class LocalRuntime:
             raise
         supervisor = self._supervise()
 
+        cgroup = self._cgroup(scratch.name, spec)
+        plan["cgroups"] = cgroup.joins if cgroup is not None else ()
+
         def clean_up(replica: ProcessReplica) -> None:
             self._replicas.discard(replica)
             shutil.rmtree(scratch, ignore_errors=True)  # an empty mount point
 
-        replica = await start_process(
-            plan,
-            log_path=spec.log_path,
-            memory_limit=spec.memory_limit,
-            on_listener=lambda listener, loopback: supervisor.add(listener, address, loopback),
-            on_exit=clean_up,
-        )
+        try:
+            replica = await start_process(
+                plan,
+                log_path=spec.log_path,
+                bounds=Bounds(
+                    spec.cpu_limit, spec.memory_limit, cgroup, inits=2 if self._tier.namespaces else 1
+                ),
+                on_listener=lambda listener, loopback: supervisor.add(listener, address, loopback),
+                on_exit=clean_up,
+            )
+        except StartError:
+            if cgroup is not None:
+                cgroup.remove()
+            raise
         self._replicas.add(replica)
         return replica
 
@@ -143,6 +172,17 @@ class LocalRuntime:
         if self._supervisor is not None:
             self._supervisor.close()
         self._addresses.close()
+        self._cgroups.close()
+
+    def _cgroup(self, name: str, spec: ReplicaSpec) -> ReplicaCgroup | None:
+        """Its control groups; None where there are none, so that its limits are watched."""
+        if not self._cgroups.hierarchies:
+            return None
+        try:
+            return self._cgroups.make(name, cpu=spec.cpu_limit, memory=spec.memory_limit)
+        except OSError as error:
+            _log.warning("pod %s: its limits are watched: no control group: %s", spec.pod, error)
+            return None
 
     def _supervise(self) -> Supervisor:
         if self._supervisor is None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from chalkcompute.local.runtime.probe import Capabilities
 
-__all__ = ["ONE_ADDRESS", "TIERS", "Tier", "choose_tier", "obstacle"]
+__all__ = ["FILES_COUNT", "ONE_ADDRESS", "TIERS", "Tier", "choose_tier", "obstacle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,6 @@ class Tier:
 
 
 _SHARED = "Replicas share this machine's kernel, network and time: the sandbox is no security boundary"
-_SOFT_MEMORY = "Memory limits are checked every half second, not enforced by the kernel"
-_NO_CPU = "CPU limits are not enforced"
 _ONE_USER = "Replicas run as the one user that you are, whatever user their image names; inside it is root"
 _ONLY_PYTHON = "Only images based on an official `python` image run: others take a root of their own"
 _PATHS = (
@@ -40,9 +38,9 @@ _PATHS = (
 TIERS: dict[str, Tier] = {
     tier.name: tier
     for tier in (
-        Tier("ns-root", "root", True, (_SHARED, _SOFT_MEMORY, _NO_CPU)),
-        Tier("ns-user", "user", True, (_SHARED, _ONE_USER, _SOFT_MEMORY, _NO_CPU)),
-        Tier("notify", "", True, (_SHARED, _ONLY_PYTHON, *_PATHS, _SOFT_MEMORY, _NO_CPU)),
+        Tier("ns-root", "root", True, (_SHARED,)),
+        Tier("ns-user", "user", True, (_SHARED, _ONE_USER)),
+        Tier("notify", "", True, (_SHARED, _ONLY_PYTHON, *_PATHS)),
         Tier(
             "plain",
             "",
@@ -52,13 +50,13 @@ TIERS: dict[str, Tier] = {
                 "Only Python servers get an address of their own: two replicas of another program collide",
                 _ONLY_PYTHON,
                 *_PATHS,
-                _SOFT_MEMORY,
-                _NO_CPU,
             ),
         ),
     )
 }
 
+
+FILES_COUNT = "Files that a replica writes outside its volumes are in memory, and count towards its limit"
 
 ONE_ADDRESS = "This system has one loopback address: two replicas that listen on the same port collide"
 

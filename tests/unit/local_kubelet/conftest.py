@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import pytest
@@ -54,6 +55,7 @@ class FakeRuntime:
 
     tier = "plain"
     limitations: tuple[str, ...] = ()
+    limits: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self) -> None:
         self.replicas: list[FakeReplica] = []

@@ -10,6 +10,7 @@ import pytest
 
 from chalkcompute.local.ports import Images, ReplicaExit, ReplicaSpec
 from chalkcompute.local.runtime import LocalRuntime, create_runtime
+from chalkcompute.local.runtime.cgroups import Cgroups
 from chalkcompute.local.runtime.probe import probe_machine
 
 
@@ -50,6 +51,15 @@ class Sandbox:
         """Take images from somewhere, instead of the host base alone."""
         await self.runtime.close()
         self.runtime = create_runtime(self.folder, tier=self.tier, images=images)
+
+    async def use_cgroups(self, cgroups: Cgroups) -> None:
+        """Have limits held by the kernel, instead of watching them all."""
+        await self.runtime.close()
+        self.runtime = create_runtime(self.folder, tier=self.tier, cgroups=cgroups)
+
+    async def tick(self) -> None:
+        """Wait for a moment."""
+        await asyncio.sleep(0.01)
 
     def spec(self, *command: str, pod: str = "web", **changes: Any) -> ReplicaSpec:
         values: dict[str, Any] = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ProcessUsage", "proportional_memory", "usage_of_tree"]
+__all__ = ["ProcessUsage", "process_tree", "proportional_memory", "usage_of"]
 
+PROC = Path("/proc")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # Fields of /proc/PID/stat after the parenthesised name: utime, stime, cutime, cstime, rss.
@@ -30,27 +31,33 @@ class ProcessUsage:
     resident_bytes: int
 
 
-def usage_of_tree(pid: int, *, proc: Path = Path("/proc")) -> ProcessUsage:
-    """The usage of a process and everything below it; zeros where there is no /proc."""
+def process_tree(pid: int, *, proc: Path = PROC) -> list[int]:
+    """A process and everything below it, parents first; the process alone where there is no /proc."""
+    return list(_tree(pid, proc))
+
+
+def usage_of(pids: Iterable[int], *, proc: Path = PROC) -> ProcessUsage:
+    """The usage of processes; zeros where there is no /proc."""
     ticks = pages = 0
-    for member in _tree(pid, proc):
-        with contextlib.suppress(OSError):  # it has just ended
-            fields = (proc / str(member) / "stat").read_bytes().rpartition(b")")[2].split()
-            ticks += sum(int(field) for field in fields[_CPU_FIELDS])
+    for pid in pids:
+        # IndexError: it ended while it was read.
+        with contextlib.suppress(OSError, IndexError):
+            fields = (proc / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
             pages += int(fields[_RSS_FIELD])
+            ticks += sum(int(field) for field in fields[_CPU_FIELDS])
     return ProcessUsage(ticks / _TICKS_PER_SECOND, pages * _PAGE_BYTES)
 
 
-def proportional_memory(pid: int, *, proc: Path = Path("/proc")) -> int:
-    """Memory of a process and everything below it in bytes, pages that several share counted once.
+def proportional_memory(pids: Iterable[int], *, proc: Path = PROC) -> int:
+    """Memory of processes in bytes, pages that several share counted once.
 
     Workers forked from one parent share most of their memory: the sum of what is resident counts it for
     each of them. This is slower to read, so ask only when the sum is too much.
     """
     total = 0
-    for member in _tree(pid, proc):
+    for pid in pids:
         with contextlib.suppress(OSError):  # it has just ended
-            for line in (proc / str(member) / "smaps_rollup").read_text(encoding="ascii").splitlines():
+            for line in (proc / str(pid) / "smaps_rollup").read_text(encoding="ascii").splitlines():
                 if line.startswith("Pss:"):
                     total += int(line.split()[1]) * 1024
     return total
