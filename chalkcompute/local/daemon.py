@@ -50,7 +50,7 @@ from chalkcompute.local.images import (
 )
 from chalkcompute.local.kubelet import LogStore, RunningContainers, run_kubelet
 from chalkcompute.local.lifecycle import CONTEXT, DOMAIN
-from chalkcompute.local.measures import Metrics
+from chalkcompute.local.measures import Metrics, Traffic
 from chalkcompute.local.metrics import Sampler
 from chalkcompute.local.ports import Api, Images, Runtime
 from chalkcompute.local.ports_in_use import LOOPBACK, ChosenPorts, PortLostError, choose_ports
@@ -205,7 +205,7 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         traffic = GatewayTraffic(activator.room)
         await _until_stopped(
             stopping,
-            _run_node(api, runtime, folder, logs, node, running, metrics),
+            _run_node(api, runtime, folder, logs, node, running, metrics, traffic),
             metrics.run(),
             _run_gateway(api, folder, ports, binary, authority, serving, activator, traffic),
             _renew(tls, folder, authority),
@@ -232,11 +232,19 @@ async def _run_node(
     node: NodeFacts,
     running: RunningContainers,
     metrics: Metrics,
+    traffic: Traffic,
 ) -> None:
     """The control plane's controllers, and this machine as its node."""
     async with asyncio.TaskGroup() as group:
         group.create_task(
-            run_controllers(api, node=node, clock=utc_now, volumes_dir=folder.volumes, metrics=metrics)
+            run_controllers(
+                api,
+                node=node,
+                clock=utc_now,
+                volumes_dir=folder.volumes,
+                metrics=metrics,
+                traffic=traffic,
+            )
         )
         group.create_task(
             run_kubelet(
