@@ -190,7 +190,9 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         logs = LogStore(folder.pod_logs)
         node, running = this_machine(), RunningContainers()
         metrics = Sampler(running, node.name)
-        server = ApiServer(api, token=token, ssl_context=tls, logs=logs, metrics=metrics)
+        activator = Activator()
+        traffic = GatewayTraffic(activator.room)
+        server = ApiServer(api, token=token, ssl_context=tls, logs=logs, metrics=metrics, traffic=traffic)
         await _listen(server, ports.api, "API server", "--api-port")
         stack.push_async_callback(server.stop)
         await _listen(supply.server, ports.registry, "registry", "--registry-port")
@@ -201,8 +203,6 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         _announce(folder, facts, ready=False)
 
         serving = asyncio.Event()
-        activator = Activator()
-        traffic = GatewayTraffic(activator.room)
         await _until_stopped(
             stopping,
             _run_node(api, runtime, folder, logs, node, running, metrics, traffic),

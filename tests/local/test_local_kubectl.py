@@ -338,3 +338,10 @@ def test_top_tells_what_is_used(busy: Kubectl) -> None:
     cpu, memory = busy("get", "podmetrics", "-n", "busy", "--no-headers").split()[1:3]
     assert re.fullmatch(r"\d+[num]?", cpu)
     assert re.fullmatch(r"\d+[KM]i", memory)
+
+
+def test_traffic_of_routes_is_served_as_custom_metrics(kubectl: Kubectl) -> None:
+    assert "custom.metrics.k8s.io/v1beta2" in kubectl("api-versions")
+    kubectl("api-resources")
+    path = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/httproutes.gateway.networking.k8s.io/*/"
+    assert '"MetricValueList"' in kubectl("get", "--raw", f"{path}requests_per_second")

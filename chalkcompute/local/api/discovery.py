@@ -12,8 +12,11 @@ from chalkcompute.local.api.routes import group_versions
 from chalkcompute.local.apimachinery.kinds import KINDS, Kind
 
 __all__ = [
+    "CUSTOM_METRICS_GROUP",
+    "CUSTOM_METRICS_VERSION",
     "METRICS_GROUP",
     "METRICS_VERSION",
+    "ROUTES_RESOURCE",
     "aggregated",
     "api_group",
     "api_groups",
@@ -34,24 +37,45 @@ REVIEWS = (
 )
 METRICS_GROUP, METRICS_VERSION = "metrics.k8s.io", "v1beta1"
 # Group, version, plural, kind and whether namespaced of what is measured: read, and not stored either.
-MEASURED = (
+MEASURED: tuple[tuple[str, str, str, str, bool], ...] = (
     (METRICS_GROUP, METRICS_VERSION, "nodes", "NodeMetrics", False),
     (METRICS_GROUP, METRICS_VERSION, "pods", "PodMetrics", True),
+)
+CUSTOM_METRICS_GROUP, CUSTOM_METRICS_VERSION = "custom.metrics.k8s.io", "v1beta2"
+ROUTES_RESOURCE = "httproutes.gateway.networking.k8s.io"
+# Group, version, object and metric of what the gateway counts.
+COUNTED = tuple(
+    (CUSTOM_METRICS_GROUP, CUSTOM_METRICS_VERSION, ROUTES_RESOURCE, metric)
+    for metric in (
+        "request_duration_seconds_p50",
+        "request_duration_seconds_p99",
+        "requests_in_flight",
+        "requests_per_second",
+    )
 )
 # The order in which clients prefer groups; others follow by name.
 _GROUP_ORDER = ("", "apps", "authentication.k8s.io", "authorization.k8s.io", "autoscaling")
 
 
+def _unstored_versions() -> set[tuple[str, str]]:
+    """Group and version of what is answered and not stored."""
+    return (
+        {(g, v) for g, v, *_ in REVIEWS}
+        | {(g, v) for g, v, *_ in MEASURED}
+        | {(g, v) for g, v, *_ in COUNTED}
+    )
+
+
 def groups() -> list[str]:
     """The API groups served, preferred first."""
-    names = {kind.group for kind in KINDS} | {entry[0] for entry in (*REVIEWS, *MEASURED)}
+    names = {kind.group for kind in KINDS} | {group for group, _ in _unstored_versions()}
     first = [name for name in _GROUP_ORDER if name in names]
     return [*first, *sorted(names.difference(first))]
 
 
 def versions(group: str) -> list[str]:
     """The versions of a group, preferred first: the one most of its kinds prefer."""
-    found: dict[str, int] = {entry[1]: 1 for entry in (*REVIEWS, *MEASURED) if entry[0] == group}
+    found = {version_: 1 for unstored, version_ in _unstored_versions() if unstored == group}
     for kind in KINDS:
         for kind_group, kind_version in group_versions(kind):
             if kind_group == group:
@@ -148,6 +172,10 @@ def api_resources(group: str, version_: str) -> dict[str, Any]:
     for entry_group, entry_version, plural, name, namespaced in MEASURED:
         if (entry_group, entry_version) == (group, version_):
             resources.append(_unstored(plural, name, namespaced=namespaced, verbs=["get", "list"]))
+    for entry_group, entry_version, resource, metric in COUNTED:
+        if (entry_group, entry_version) == (group, version_):
+            name = f"{resource}/{metric}"
+            resources.append(_unstored(name, "MetricValueList", namespaced=True, verbs=["get"]))
     group_version = f"{group}/{version_}" if group else version_
     return {
         "kind": "APIResourceList",
@@ -200,6 +228,14 @@ def _aggregated_resources(group: str, version_: str) -> list[dict[str, Any]]:
             "kind": entry["kind"],
         }
         plural, _, subresource = entry["name"].partition("/")
+        if subresource and not (resources and resources[-1]["resource"] == plural):
+            # What has subresources only: the aggregator puts a resource there that can do nothing.
+            scope = "Namespaced" if entry["namespaced"] else "Cluster"
+            none = {"group": "", "version": "", "kind": ""}
+            resources.append(
+                {"resource": plural, "responseKind": none, "scope": scope, "singularResource": ""}
+            )
+            resources[-1]["verbs"] = None
         if subresource:
             resources[-1].setdefault("subresources", []).append(
                 {"subresource": subresource, "responseKind": response_kind, "verbs": entry["verbs"]}

@@ -14,7 +14,14 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 
 from chalkcompute.local.api import discovery, failures
-from chalkcompute.local.api.discovery import METRICS_GROUP, METRICS_VERSION, REVIEWS
+from chalkcompute.local.api.custom_metrics import CustomMetricsHandler
+from chalkcompute.local.api.discovery import (
+    CUSTOM_METRICS_GROUP,
+    CUSTOM_METRICS_VERSION,
+    METRICS_GROUP,
+    METRICS_VERSION,
+    REVIEWS,
+)
 from chalkcompute.local.api.encoding import AGGREGATED_DISCOVERY, JSON, accepted, dumps
 from chalkcompute.local.api.handlers import ResourceHandler
 from chalkcompute.local.api.logs import LogSource
@@ -24,7 +31,7 @@ from chalkcompute.local.api.routes import UnknownGroupVersionError, parse_target
 from chalkcompute.local.apimachinery import openapi_v2
 from chalkcompute.local.apimachinery.openapi import openapi_v3
 from chalkcompute.local.apimachinery.status import StatusError
-from chalkcompute.local.measures import Metrics
+from chalkcompute.local.measures import Metrics, Traffic
 
 __all__ = ["ApiServer"]
 
@@ -94,6 +101,7 @@ class ApiServer:
         ssl_context: Certificate and key; None serves plain HTTP (for tests).
         logs: Where containers' output lies.
         metrics: What replicas use; None where nothing is measured: then metrics.k8s.io is unavailable.
+        traffic: What the gateway knows of requests; None likewise, for custom.metrics.k8s.io.
     """
 
     def __init__(
@@ -104,12 +112,20 @@ class ApiServer:
         ssl_context: ssl.SSLContext | None,
         logs: LogSource,
         metrics: Metrics | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         self._api = api
         self._token = f"Bearer {token}".encode()
         self._ssl_context = ssl_context
         self._handler = ResourceHandler(api, logs)
-        self._metrics = MetricsHandler(api, metrics, api.now) if metrics is not None else None
+        self._measured: dict[tuple[str, str], MetricsHandler | CustomMetricsHandler | None] = {
+            (METRICS_GROUP, METRICS_VERSION): (
+                MetricsHandler(api, metrics, api.now) if metrics is not None else None
+            ),
+            (CUSTOM_METRICS_GROUP, CUSTOM_METRICS_VERSION): (
+                CustomMetricsHandler(api, traffic) if traffic is not None else None
+            ),
+        }
         self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
@@ -164,10 +180,11 @@ class ApiServer:
             self._authenticate(request)
         if (request.content_length or 0) > _BODY_LIMIT:
             raise _too_large()
-        if segments[:3] == ["apis", METRICS_GROUP, METRICS_VERSION] and len(segments) > 3:
-            if self._metrics is None:
+        if top == "apis" and len(segments) > 3 and (segments[1], segments[2]) in self._measured:
+            measured = self._measured[segments[1], segments[2]]
+            if measured is None:
                 raise failures.unavailable()
-            return self._metrics.handle(request, segments[3:])
+            return measured.handle(request, segments[3:])
         if (top == "api" and len(segments) > 2) or (top == "apis" and len(segments) > 3):
             return await self._handler.handle(request, parse_target(segments, _REVIEWS))
         if request.method not in ("GET", "HEAD"):

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from chalkcompute.local.api.resources import ResourceApi
 from chalkcompute.local.api.server import ApiServer
 from chalkcompute.local.api.store import Store
-from chalkcompute.local.measures import Metrics
+from chalkcompute.local.measures import Metrics, Traffic
 
 TOKEN = "token-of-this-test"
 T = TypeVar("T")
@@ -66,12 +66,18 @@ class LogFiles:
 class Cluster:
     """The server in a thread with a loop of its own, and a plain client for it."""
 
-    def __init__(self, folder: Path, certificate: Path, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        certificate: Path,
+        metrics: Metrics | None = None,
+        traffic: Traffic | None = None,
+    ) -> None:
         self._folder, self._certificate = folder, certificate
         self._tls = ssl.create_default_context(cafile=str(certificate))
         self._started: Future[tuple[int, asyncio.AbstractEventLoop, ResourceApi]] = Future()
         self.logs = LogFiles()
-        self._metrics = metrics
+        self._measured: dict[str, Any] = {"metrics": metrics, "traffic": traffic}
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
         self.port, self._loop, self.api = self._started.result(20)
@@ -82,7 +88,7 @@ class Cluster:
         store = Store(self._folder / "served.db")
         try:
             api = ResourceApi(store)
-            server = ApiServer(api, token=TOKEN, ssl_context=context, logs=self.logs, metrics=self._metrics)
+            server = ApiServer(api, token=TOKEN, ssl_context=context, logs=self.logs, **self._measured)
             port = await server.start()
             self._ended = asyncio.Event()
             self._started.set_result((port, asyncio.get_running_loop(), api))
