@@ -251,6 +251,7 @@ def _status_pairs(found: LocalStatus) -> list[tuple[str, str]]:
         ("State", str(found.state_dir)),
         ("Sandbox", str(found.tier)),
         *_limits(found),
+        ("GPUs", f"{found.gpus} ({found.gpu_type})" if found.gpus else "none"),
     ]
     return pairs + [("Limitation", limitation) for limitation in found.limitations]
 

@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import contextlib
 import importlib.metadata
-import json
 import logging
 import os
 import resource
@@ -20,7 +19,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,10 +36,12 @@ from chalkcompute.local.credentials import (
     load_server_certificate,
     write_kubeconfig,
 )
+from chalkcompute.local.daemon_report import Report
 from chalkcompute.local.gateway import Activator, GatewayTraffic, run_gateway
 from chalkcompute.local.gateway.authority import Authority, load_or_make
 from chalkcompute.local.gateway.envoy import find_binary
 from chalkcompute.local.gateway.objects import GATEWAY_NAMESPACE
+from chalkcompute.local.gpus import Gpu, find_gpus
 from chalkcompute.local.images import (
     OwnHosts,
     RegistryServer,
@@ -49,6 +50,7 @@ from chalkcompute.local.images import (
     supply_images,
 )
 from chalkcompute.local.kubelet import LogStore, RunningContainers, run_kubelet
+from chalkcompute.local.kubelet.devices import GpuAssignments
 from chalkcompute.local.lifecycle import CONTEXT, DOMAIN
 from chalkcompute.local.measures import Metrics, Traffic
 from chalkcompute.local.metrics import Sampler
@@ -111,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     ports = {name: getattr(arguments, name) for name in _PORTS}
     settings = Settings(folder, ports, arguments.runtime, arguments.tier)
-    report = _Report(arguments.report_fd)
+    report = Report(arguments.report_fd)
     try:
         folder.claim()
         asyncio.run(run(settings, report.ready))
@@ -124,38 +126,6 @@ def main(argv: list[str] | None = None) -> int:
         report.failed(f"the local cluster's daemon failed: {error!r}", f"see `{folder.daemon_log}`")
         return 1
     return 0
-
-
-class _Report:
-    """What `lifecycle.up` waits for."""
-
-    def __init__(self, descriptor: int | None) -> None:
-        self._descriptor = descriptor
-
-    def ready(self) -> None:
-        """Say so.
-
-        Raises:
-            LocalClusterError: Nobody listens: whoever started us has given up, and may not know our pid.
-        """
-        if not self._send({"ready": True}):
-            raise LocalClusterError("nobody waits for this daemon to be ready any more")
-
-    def failed(self, message: str, hint: str | None, *, again: bool = False) -> None:
-        self._send({"ready": False, "error": message, "hint": hint, "again": again})
-
-    def _send(self, report: Mapping[str, Any]) -> bool:
-        """Whether it was heard, where somebody was to hear it."""
-        if self._descriptor is None:
-            return True
-        descriptor, self._descriptor = self._descriptor, None
-        try:
-            os.write(descriptor, json.dumps(report).encode() + b"\n")
-        except BrokenPipeError:
-            return False
-        finally:
-            os.close(descriptor)
-        return True
 
 
 async def run(settings: Settings, ready: Callable[[], None]) -> None:
@@ -188,7 +158,8 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         load_server_certificate(tls, folder, authority, now)
         logs = LogStore(folder.pod_logs)
-        node, running = this_machine(), RunningContainers()
+        gpus = find_gpus()
+        node, running = this_machine(gpus=gpus), RunningContainers()
         metrics = Sampler(running, node.name)
         activator = Activator()
         traffic = GatewayTraffic(activator.room)
@@ -199,13 +170,13 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         stack.push_async_callback(supply.server.stop)
         url = f"https://{LOOPBACK}:{ports.api}"
         write_kubeconfig(folder, kubeconfig(CONTEXT, url, authority.pem, token))
-        facts = _facts(ports, runtime, supply.own, url, now)
+        facts = _facts(ports, runtime, node, supply.own, url, now)
         _announce(folder, facts, ready=False)
 
         serving = asyncio.Event()
         await _until_stopped(
             stopping,
-            _run_node(api, runtime, folder, logs, node, running, metrics, traffic),
+            _run_node(api, runtime, folder, logs, node, gpus, running, metrics, traffic),
             metrics.run(),
             _run_gateway(api, folder, ports, binary, authority, serving, activator, traffic),
             _renew(tls, folder, authority),
@@ -230,6 +201,7 @@ async def _run_node(
     folder: StateFolder,
     logs: LogStore,
     node: NodeFacts,
+    gpus: Sequence[Gpu],
     running: RunningContainers,
     metrics: Metrics,
     traffic: Traffic,
@@ -256,6 +228,7 @@ async def _run_node(
                 volumes_dir=folder.volumes,
                 logs=logs,
                 running=running,
+                gpus=GpuAssignments(gpus, folder.runtime / "gpus.json"),
             )
         )
 
@@ -358,7 +331,7 @@ def _create_runtime(settings: Settings, images: Images, host_base: HostBase) -> 
 
 
 def _facts(
-    ports: ChosenPorts, runtime: Runtime, own: OwnHosts, url: str, started_at: datetime
+    ports: ChosenPorts, runtime: Runtime, node: NodeFacts, own: OwnHosts, url: str, started_at: datetime
 ) -> dict[str, Any]:
     return {
         "server": url,
@@ -369,6 +342,8 @@ def _facts(
         "registry": own.name,
         "tier": runtime.tier,
         "limits": dict(runtime.limits),
+        "gpus": node.gpus,
+        "gpu_type": node.gpu_type,
         "limitations": list(runtime.limitations),
         "notices": list(ports.notices),
         "version": importlib.metadata.version("chalk-scaling-groups"),

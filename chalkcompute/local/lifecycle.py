@@ -63,6 +63,8 @@ class LocalStatus:
             `engine (podman 4.3.1)` or the like, or None.
         limits: How limits of `cpu` and `memory` are held: `cgroup v1`, `cgroup v2`, `watched` (processes that
             have used their share are paused, those with too much memory ended), `engine`, or `not enforced`.
+        gpus: Number of NVIDIA GPUs of this machine.
+        gpu_type: Their type as the node is labelled with it (`nvidia-l4`), or None.
         limitations: What that tier cannot do, one sentence each.
         notices: What a user should know of this start (a port that changed).
         version: Version of the running daemon, or None.
@@ -82,6 +84,8 @@ class LocalStatus:
     registry: str | None = None
     tier: str | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
+    gpus: int = 0
+    gpu_type: str | None = None
     limitations: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     version: str | None = None
@@ -103,6 +107,7 @@ class LocalStatus:
             "registry": self.registry,
             "tier": self.tier,
             "limits": dict(self.limits),
+            "gpus": {"count": self.gpus, "type": self.gpu_type},
             "limitations": list(self.limitations),
             "notices": list(self.notices),
             "version": self.version,
@@ -330,6 +335,8 @@ def _status(folder: StateFolder, running: Mapping[str, Any] | None) -> LocalStat
         registry=running.get("registry"),
         tier=running.get("tier"),
         limits=dict(running.get("limits", {})),
+        gpus=int(running.get("gpus", 0)),
+        gpu_type=running.get("gpu_type") or None,
         limitations=tuple(running.get("limitations", ())),
         notices=tuple(running.get("notices", ())),
         version=running.get("version"),

@@ -130,6 +130,8 @@ class ReplicaSpec:
         ports: Declared TCP ports, which a runtime with a network of its own has to publish.
         cpu_limit: Cores, or None.
         memory_limit: Bytes, or None.
+        gpus: GPUs of this machine that it may use, by id (UUID or number).
+        devices: Device files of this machine that it sees in its `/dev`, beside the usual ones.
         log_path: File that standard output and error are appended to (created by the runtime).
     """
 
@@ -146,6 +148,8 @@ class ReplicaSpec:
     ports: tuple[int, ...] = ()
     cpu_limit: float | None = None
     memory_limit: int | None = None
+    gpus: tuple[str, ...] = ()
+    devices: tuple[Path, ...] = ()
     log_path: Path = Path("/dev/null")
 
 

@@ -66,6 +66,15 @@ def test_status_says_how_limits_are_held(cpu: str, memory: str, said: str) -> No
     assert "Limits" not in dict(_status_pairs(dataclasses.replace(found, limits={})))
 
 
+def test_status_says_which_gpus_there_are() -> None:
+    found = LocalStatus(running=True, state_dir=Path("/s"), kubeconfig=Path("/s/kubeconfig"))
+    assert dict(_status_pairs(found))["GPUs"] == "none"
+    assert found.to_dict()["gpus"] == {"count": 0, "type": None}
+    found = dataclasses.replace(found, gpus=2, gpu_type="nvidia-l4")
+    assert dict(_status_pairs(found))["GPUs"] == "2 (nvidia-l4)"
+    assert found.to_dict()["gpus"] == {"count": 2, "type": "nvidia-l4"}
+
+
 @pytest.mark.parametrize(
     ("quiet", "output", "stdout"),
     [(False, "table", "running (pid 7)"), (True, "table", ""), (True, "json", '"running": true')],

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from chalkcompute.local.apimachinery.quantity import canonical_quantity
@@ -16,6 +15,7 @@ from chalkcompute.local.controllers.actions import Action, Delete, Update, perfo
 from chalkcompute.local.controllers.controller import Clock, find
 from chalkcompute.local.controllers.objects import Key, find_condition, format_time, key_of
 from chalkcompute.local.controllers.pods import is_ready
+from chalkcompute.local.gpus import Gpu, accelerator_label, product_label
 from chalkcompute.local.ports import Api, Change, Manifest
 
 __all__ = ["NodeController", "NodeFacts", "node_of", "this_machine", "withdraw_readiness"]
@@ -24,6 +24,7 @@ MANAGER = "kubelet"
 MAX_PODS = 1000  # a local convenience; the kubelet's own default is 110
 GPU_RESOURCE = "nvidia.com/gpu"
 GPU_TYPE_LABEL = "cloud.google.com/gke-accelerator"
+_GPU_LABELS = (GPU_TYPE_LABEL, "nvidia.com/gpu.present", "nvidia.com/gpu.product", "nvidia.com/gpu.count")
 _ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64"}  # GOARCH
 _CONDITIONS = (
     ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
@@ -43,7 +44,8 @@ class NodeFacts:
         cpu: Cores.
         memory: Bytes.
         gpus: Number of NVIDIA GPUs.
-        gpu_type: Their type as clouds label it (`nvidia-l4`), or "".
+        gpu_type: Their type as GKE labels it (`nvidia-l4`), or "".
+        gpu_product: Their type as NVIDIA's GPU operator labels it (`NVIDIA-L4`), or "".
         arch: GOARCH: `amd64`, `arm64`.
         os: GOOS: `linux`, `darwin`.
         kernel: Kernel version.
@@ -59,6 +61,7 @@ class NodeFacts:
     memory: int
     gpus: int = 0
     gpu_type: str = ""
+    gpu_product: str = ""
     arch: str = "amd64"
     os: str = "linux"
     kernel: str = ""
@@ -69,32 +72,26 @@ class NodeFacts:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def this_machine(*, name: str | None = None, proc: Path = Path("/proc")) -> NodeFacts:
+def this_machine(*, name: str | None = None, gpus: Sequence[Gpu] = ()) -> NodeFacts:
     """The facts of the machine that this runs on.
 
     Args:
         name: Node name; the host name by default.
-        proc: Where the proc file system is mounted.
+        gpus: Its GPUs; where they differ, the first one's type is the Node's.
     """
     host = re.sub(r"[^a-z0-9.-]+", "-", (name or platform.node()).lower()).strip("-.") or "localhost"
-    gpus = sorted((proc / "driver/nvidia/gpus").glob("*/information"))
     return NodeFacts(
         name=host[:63].rstrip("-."),
         cpu=os.cpu_count() or 1,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         gpus=len(gpus),
-        gpu_type=_gpu_type(gpus[0].read_text()) if gpus else "",
+        gpu_type=accelerator_label(gpus[0].model) if gpus else "",
+        gpu_product=product_label(gpus[0].model) if gpus else "",
         arch=_ARCHITECTURES.get(platform.machine(), platform.machine()),
         os=platform.system().lower(),
         kernel=platform.release(),
         os_image=_os_image(),
     )
-
-
-def _gpu_type(information: str) -> str:
-    """`Model: NVIDIA L4` as `nvidia-l4`."""
-    model = re.search(r"^Model:\s*(.+)$", information, re.MULTILINE)
-    return re.sub(r"[^a-z0-9]+", "-", model[1].lower()).strip("-") if model else ""
 
 
 def _os_image() -> str:
@@ -117,7 +114,7 @@ def node_of(facts: NodeFacts, known: Manifest | None, now: datetime) -> Manifest
         "kubernetes.io/hostname": facts.name,
         "kubernetes.io/os": facts.os,
         "kubernetes.io/arch": facts.arch,
-        **({GPU_TYPE_LABEL: facts.gpu_type} if facts.gpus and facts.gpu_type else {}),
+        **_gpu_labels(facts),
     }
     base: Manifest = known or {
         "apiVersion": "v1",
@@ -125,10 +122,8 @@ def node_of(facts: NodeFacts, known: Manifest | None, now: datetime) -> Manifest
         "metadata": {"name": facts.name},
         "spec": {},
     }
-    meta = {
-        **base["metadata"],
-        "labels": {**(base["metadata"].get("labels") or {}), **labels, **facts.labels},
-    }
+    kept = {k: v for k, v in (base["metadata"].get("labels") or {}).items() if k not in _GPU_LABELS}
+    meta = {**base["metadata"], "labels": {**kept, **labels, **facts.labels}}
     status = {
         **(base.get("status") or {}),
         "capacity": capacity,
@@ -141,6 +136,14 @@ def node_of(facts: NodeFacts, known: Manifest | None, now: datetime) -> Manifest
         "nodeInfo": _node_info(facts),
     }
     return {**base, "metadata": meta, "status": status}
+
+
+def _gpu_labels(facts: NodeFacts) -> dict[str, str]:
+    """As GKE and NVIDIA's GPU operator label nodes; what is not known of the GPUs is left out."""
+    if not facts.gpus:
+        return {}
+    values = (facts.gpu_type, "true", facts.gpu_product, str(facts.gpus))
+    return {label: value for label, value in zip(_GPU_LABELS, values, strict=True) if value}
 
 
 def _conditions(known: Manifest, now: str) -> list[dict[str, Any]]:

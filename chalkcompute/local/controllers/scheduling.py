@@ -29,6 +29,7 @@ ONE_POD = "node has pod using PersistentVolumeClaim with the same name and ReadW
 _NO_VICTIMS = "No preemption victims found for incoming pod."
 _NOT_HELPFUL = "Preemption is not helpful for scheduling."
 _NO_CLAIMS: Mapping[str, Manifest] = MappingProxyType({})
+_NONE = Decimal(0)
 _UNSCHEDULABLE_TAINT = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 
 
@@ -179,15 +180,25 @@ def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def requests_of(pod: Manifest) -> dict[str, Decimal]:
-    """What a Pod asks for: the sum of its containers, or its largest init container where that is more."""
-    wanted: dict[str, Decimal] = {}
-    for container in pod["spec"]["containers"]:
-        for resource, amount in _requests(container).items():
-            wanted[resource] = wanted.get(resource, Decimal(0)) + amount
+    """What a Pod asks for: the sum of its containers, or an init container where that is more.
+
+    Sidecars count to both: they run beside the containers, and beside the init containers after them.
+    """
+    sidecars: dict[str, Decimal] = {}
+    initial: dict[str, Decimal] = {}
     for container in pod["spec"].get("initContainers") or ():
-        for resource, amount in _requests(container).items():
-            wanted[resource] = max(wanted.get(resource, Decimal(0)), amount)
-    return wanted
+        own = _sum(_requests(container), sidecars)
+        if container.get("restartPolicy") == "Always":
+            sidecars = own
+        initial = {name: max(own.get(name, _NONE), initial.get(name, _NONE)) for name in {*own, *initial}}
+    wanted = sidecars
+    for container in pod["spec"]["containers"]:
+        wanted = _sum(wanted, _requests(container))
+    return {name: max(wanted.get(name, _NONE), initial.get(name, _NONE)) for name in {**wanted, **initial}}
+
+
+def _sum(one: Mapping[str, Decimal], other: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    return {name: one.get(name, _NONE) + other.get(name, _NONE) for name in {**one, **other}}
 
 
 def _requests(container: Mapping[str, Any]) -> dict[str, Decimal]:

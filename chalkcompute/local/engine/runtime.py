@@ -205,6 +205,10 @@ class EngineRuntime:
             options["working_dir"] = spec.working_dir
         if spec.cpu_limit is not None:
             options["nano_cpus"] = int(min(spec.cpu_limit, self._engine.cpus) * 1e9)
+        if spec.gpus:
+            options["device_requests"] = [
+                docker.types.DeviceRequest(device_ids=list(spec.gpus), capabilities=[["gpu"]])
+            ]
         if spec.memory_limit is not None:
             options["mem_limit"] = options["memswap_limit"] = spec.memory_limit  # no swap on top
         return options

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from chalkcompute.local.controllers.events import EventRecorder
+from chalkcompute.local.controllers.pods import is_finished
 from chalkcompute.local.kubelet.backoff import BackOffSettings
+from chalkcompute.local.kubelet.devices import GpuAssignments
 from chalkcompute.local.kubelet.logs import LogSource, LogStore
 from chalkcompute.local.kubelet.pod import NodeContext, PodWorker
 from chalkcompute.local.kubelet.volumes import VolumeFolders
@@ -45,6 +47,7 @@ async def run_kubelet(
     volumes_dir: Path | None = None,
     logs: LogStore | None = None,
     running: RunningContainers | None = None,
+    gpus: GpuAssignments | None = None,
     host_ip: str = "127.0.0.1",
     back_off: BackOffSettings | None = None,
     now: Callable[[], datetime] = _utc_now,
@@ -60,6 +63,7 @@ async def run_kubelet(
         volumes_dir: Folder for what claims hold; `volumes` beside the logs by default.
         logs: The log files, when the API server reads them, too; made from `logs_dir` by default.
         running: Where to tell what runs.
+        gpus: The GPUs of this node, and whose they are; none by default.
         host_ip: The node's address.
         back_off: Delays of restarts and pulls; the kubelet's own by default.
         now: The clock, in UTC.
@@ -72,6 +76,7 @@ async def run_kubelet(
         volumes=VolumeFolders(
             pods_dir or logs_dir.parent / "pods", claims=volumes_dir or logs_dir.parent / "volumes"
         ),
+        gpus=gpus if gpus is not None else GpuAssignments(),
         back_off=back_off or BackOffSettings(),
         host_ip=host_ip,
         now=now,
@@ -80,6 +85,7 @@ async def run_kubelet(
     uids = {pod["metadata"]["uid"] for pod in ours}
     node.logs.keep_only(uids)
     node.volumes.keep_only(uids)
+    node.gpus.keep_only({pod["metadata"]["uid"] for pod in ours if not is_finished(pod)})
     await _Kubelet(node, node_name, running or RunningContainers()).run()
 
 

@@ -10,35 +10,33 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from chalkcompute.local.apimachinery.quantity import parse_quantity
-from chalkcompute.local.controllers.events import EventRecorder
-from chalkcompute.local.kubelet.backoff import BackOff, BackOffSettings
+from chalkcompute.local.gpus import device_files, visible_devices
+from chalkcompute.local.kubelet.backoff import BackOff
+from chalkcompute.local.kubelet.context import PodContext
+from chalkcompute.local.kubelet.devices import TooFewGpusError, wanted_gpus
 from chalkcompute.local.kubelet.environment import (
     ContainerConfigError,
-    Lookup,
-    PodFacts,
     container_environment,
     expand,
 )
-from chalkcompute.local.kubelet.logs import LogStore, tail
-from chalkcompute.local.kubelet.probes import Prober
+from chalkcompute.local.kubelet.health import watch_health
+from chalkcompute.local.kubelet.hooks import LEAST_GRACE_SECONDS, HookFailedError, pre_stop
+from chalkcompute.local.kubelet.logs import tail
 from chalkcompute.local.kubelet.status import ContainerState, terminated_state
-from chalkcompute.local.kubelet.volumes import VolumeFolders
 from chalkcompute.local.ports import (
     ImagePullError,
-    Manifest,
     Mount,
     Replica,
     ReplicaExit,
     ReplicaSpec,
-    Runtime,
     StartError,
 )
 from chalkcompute.local.runtime.images import parse_reference
 
-__all__ = ["ContainerRunner", "PodContext"]
+__all__ = ["ContainerRunner"]
 
 _MESSAGE_BYTES = 4096
 _DEFAULT_GRACE_SECONDS = 30
@@ -46,46 +44,6 @@ _QUIET_SECONDS = 1.0
 _TCP = (None, "TCP")
 # Reasons that another try does not change, and the reason of the Event that says so.
 _FINAL = {"InvalidImageName": "InspectFailed", "ErrImageNeverPull": "ErrImageNeverPull"}
-
-
-class PodContext(Protocol):
-    """What a container needs of its Pod."""
-
-    @property
-    def runtime(self) -> Runtime: ...
-
-    @property
-    def events(self) -> EventRecorder: ...
-
-    @property
-    def logs(self) -> LogStore: ...
-
-    @property
-    def volumes(self) -> VolumeFolders: ...
-
-    @property
-    def back_off(self) -> BackOffSettings: ...
-
-    @property
-    def pod(self) -> Manifest:
-        """The Pod as last seen."""
-        ...
-
-    @property
-    def facts(self) -> PodFacts: ...
-
-    @property
-    def lookup(self) -> Lookup: ...
-
-    def now(self) -> datetime: ...
-
-    def publish(self) -> None:
-        """Write the status."""
-        ...
-
-    def substituted(self, container: str, warning: str) -> None:
-        """The host base stands in for the container's image."""
-        ...
 
 
 class ContainerRunner:
@@ -103,7 +61,8 @@ class ContainerRunner:
         self._has_run = state.terminated is not None or state.last_terminated is not None
         self._message_file = Path("/dev/null")
         self._warned_ports: set[int] = set()
-        self._stopping: asyncio.Task[ReplicaExit] | None = None  # kept: the loop holds a task only weakly
+        self._told: Replica | None = None
+        self._stopping: asyncio.Task[None] | None = None  # kept: the loop holds a task only weakly
         self.state = state
         self.replica: Replica | None = None
         self.started = asyncio.Event()
@@ -125,11 +84,22 @@ class ContainerRunner:
             await self._wait_for_restart(ended_at)
 
     async def stop(self, grace_seconds: float) -> None:
-        """End what runs; the state says so afterwards."""
-        replica = self.replica
-        if replica is None:
-            return
-        self._event("Normal", "Killing", f"Stopping container {self.name}")
+        """End what runs, its hook first; the state says so afterwards."""
+        if (replica := self.replica) is not None:
+            await self._end(replica, grace_seconds, f"Stopping container {self.name}")
+
+    async def _end(self, replica: Replica, grace_seconds: float, message: str) -> None:
+        """As the kubelet: say so, run the hook, leave to the program what is left of the time."""
+        if self._told is not replica:
+            self._told = replica
+            self._event("Normal", "Killing", message)
+        if grace_seconds > 0:
+            try:
+                grace_seconds -= await pre_stop(self.spec, replica, self.pod_ip, grace_seconds)
+            except HookFailedError as error:
+                grace_seconds -= error.seconds
+                self._event("Warning", "FailedPreStopHook", f"PreStopHook failed: {error}")
+            grace_seconds = max(grace_seconds, LEAST_GRACE_SECONDS)
         self._record_end(replica, await replica.stop(grace_seconds))
 
     # Images ---------------------------------------------------------------------------------
@@ -219,7 +189,7 @@ class ContainerRunner:
         while True:
             try:
                 return self._resolve(run)
-            except (ContainerConfigError, OSError) as error:  # OSError: the disk is full
+            except (ContainerConfigError, TooFewGpusError, OSError) as error:  # OSError: the disk is full
                 if self.state.waiting != ("CreateContainerConfigError", str(error)):
                     self._event("Warning", "Failed", f"Error: {error}")
                 self._wait("CreateContainerConfigError", str(error))
@@ -229,6 +199,7 @@ class ContainerRunner:
         context, spec, pod = self._context, self.spec, self._context.pod
         env = container_environment(pod, spec, context.facts, context.lookup)
         limits = (spec.get("resources") or {}).get("limits") or {}
+        gpus = context.gpus.assign(pod["metadata"]["uid"], self.name, wanted_gpus(spec))
         self._message_file = context.volumes.termination_message(pod, self.name, run)
         message_path = spec.get("terminationMessagePath") or "/dev/termination-log"
         message = Mount(self._message_file, message_path, read_only=False)
@@ -240,52 +211,59 @@ class ContainerRunner:
             image=spec["image"],
             command=tuple(expand(word, env) for word in spec.get("command") or ()),
             args=tuple(expand(word, env) for word in spec.get("args") or ()),
-            env=env,
+            # What the Pod says wins, as over the variables of a device plugin.
+            env={**(visible_devices(gpus) if context.gpus else {}), **env},
             working_dir=spec.get("workingDir") or None,
             mounts=(*context.volumes.mounts(pod, spec, lambda text: expand(text, env)), message),
             ports=tuple(p["containerPort"] for p in spec.get("ports") or () if p.get("protocol") in _TCP),
             cpu_limit=float(parse_quantity(str(limits["cpu"]))) if "cpu" in limits else None,
             memory_limit=int(parse_quantity(str(limits["memory"]))) if "memory" in limits else None,
+            gpus=tuple(gpu.id for gpu in gpus),
+            devices=device_files(gpus),
             log_path=context.logs.begin(pod, self.name, run),
         )
 
     async def _attend(self, replica: Replica) -> ReplicaExit:
         """Probe a running container until it ends."""
-        probes = asyncio.create_task(self._probe(replica))
+        probes = asyncio.create_task(watch_health(self, asyncio.get_running_loop().time()))
         try:
             return await replica.wait()
         finally:
             probes.cancel()
+            await asyncio.gather(probes, return_exceptions=True)
 
-    async def _probe(self, replica: Replica) -> None:
-        if (startup := self.spec.get("startupProbe")) is not None:
-            await self._prober("Startup", startup, replica, self._startup_result).run(until_success=True)
-        async with asyncio.TaskGroup() as group:
-            if (readiness := self.spec.get("readinessProbe")) is not None:
-                group.create_task(self._prober("Readiness", readiness, replica, self._readiness_result).run())
-            if (liveness := self.spec.get("livenessProbe")) is not None:
-                group.create_task(self._prober("Liveness", liveness, replica, self._liveness_result).run())
+    # What its probes say --------------------------------------------------------------------
 
-    def _prober(self, kind: str, probe: Mapping[str, Any], replica: Replica, on_result: Any) -> Prober:
-        return Prober(
-            probe,
-            self.spec,
-            self._context.facts.pod_ip,
-            on_result=lambda succeeded: on_result(replica, probe, succeeded),
-            on_failure=lambda text: self._event("Warning", "Unhealthy", f"{kind} probe failed: {text}"),
-        )
+    @property
+    def pod_ip(self) -> str:
+        """Where its probes knock."""
+        return self._context.facts.pod_ip
 
-    def _startup_result(self, replica: Replica, probe: Mapping[str, Any], succeeded: bool) -> None:
-        if succeeded:
-            self._mark_started()
-            self._context.publish()
-        else:
-            self._kill_unhealthy("startup", replica, probe)
-
-    def _readiness_result(self, replica: Replica, _probe: Mapping[str, Any], succeeded: bool) -> None:
-        self.state.ready = succeeded and self.state.started
-        self._warn_of_loopback(replica)
+    def has_started(self) -> None:
+        """Its start-up probe has succeeded."""
+        self._mark_started()
         self._context.publish()
+
+    def is_ready(self, ready: bool) -> None:
+        """Its readiness probe has reached a threshold."""
+        self.state.ready = ready and self.state.started
+        if self.replica is not None:
+            self._warn_of_loopback(self.replica)
+        self._context.publish()
+
+    def is_unhealthy(self, kind: str, probe: Mapping[str, Any]) -> None:
+        """Its `startup` or `liveness` probe has failed for good."""
+        if self.replica is None or self._context.pod["metadata"].get("deletionTimestamp"):
+            return  # it ends anyhow
+        grace = probe.get("terminationGracePeriodSeconds")
+        if grace is None:
+            grace = self._context.pod["spec"].get("terminationGracePeriodSeconds", _DEFAULT_GRACE_SECONDS)
+        message = f"Container {self.name} failed {kind} probe, will be restarted"
+        self._stopping = asyncio.create_task(self._end(self.replica, grace, message))
+
+    def probe_failed(self, text: str) -> None:
+        """One check has failed."""
+        self._event("Warning", "Unhealthy", text)
 
     def _warn_of_loopback(self, replica: Replica) -> None:
         """Here a server on 127.0.0.1 is reached all the same; a cluster would not reach it."""
@@ -298,17 +276,6 @@ class ContainerRunner:
                 f"Container {self.name} listens on port {port} of 127.0.0.1 only: this cluster reaches it, "
                 "others would not; listen on 0.0.0.0",
             )
-
-    def _liveness_result(self, replica: Replica, probe: Mapping[str, Any], succeeded: bool) -> None:
-        if not succeeded:
-            self._kill_unhealthy("liveness", replica, probe)
-
-    def _kill_unhealthy(self, kind: str, replica: Replica, probe: Mapping[str, Any]) -> None:
-        self._event("Normal", "Killing", f"Container {self.name} failed {kind} probe, will be restarted")
-        grace = probe.get("terminationGracePeriodSeconds")
-        if grace is None:
-            grace = self._context.pod["spec"].get("terminationGracePeriodSeconds", _DEFAULT_GRACE_SECONDS)
-        self._stopping = asyncio.create_task(replica.stop(grace))
 
     def _mark_started(self) -> None:
         self.state.started = True

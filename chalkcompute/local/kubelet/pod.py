@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,9 +17,9 @@ from chalkcompute.local.apimachinery.status import StatusError
 from chalkcompute.local.controllers.events import EventRecorder
 from chalkcompute.local.kubelet.backoff import BackOffSettings
 from chalkcompute.local.kubelet.container import ContainerRunner
+from chalkcompute.local.kubelet.devices import GpuAssignments
 from chalkcompute.local.kubelet.environment import Lookup, PodFacts
 from chalkcompute.local.kubelet.logs import LogStore
-from chalkcompute.local.kubelet.probes import ProbeFailedError, check_http
 from chalkcompute.local.kubelet.status import ContainerState, Role, phase_of, pod_status
 from chalkcompute.local.kubelet.unsupported import unsupported_fields
 from chalkcompute.local.kubelet.volumes import VolumeError, VolumeFolders
@@ -29,7 +29,6 @@ __all__ = ["NodeContext", "PodWorker"]
 
 MANAGER = "kubelet"
 _SUBSTITUTED = "chalk.ai/image-substituted"
-_LEAST_GRACE_SECONDS = 2.0  # what is left to the program when its preStop hook took everything
 
 log = logging.getLogger(__name__)
 
@@ -43,23 +42,20 @@ class NodeContext:
     events: EventRecorder
     logs: LogStore
     volumes: VolumeFolders
+    gpus: GpuAssignments
     back_off: BackOffSettings
     host_ip: str
     now: Callable[[], datetime]
 
 
 class PodWorker:
-    """Runs one Pod; implements `container.PodContext`."""
+    """Runs one Pod; implements `context.PodContext`."""
 
     def __init__(self, node: NodeContext, pod: Manifest) -> None:
         self._node = node
         self.pod = pod
-        self.runtime, self.events, self.logs, self.volumes = (
-            node.runtime,
-            node.events,
-            node.logs,
-            node.volumes,
-        )
+        self.runtime, self.events, self.logs = node.runtime, node.events, node.logs
+        self.volumes, self.gpus = node.volumes, node.gpus
         self.back_off = node.back_off
         self.now = node.now
         recorded = (pod.get("status") or {}).get("podIP")
@@ -167,6 +163,7 @@ class PodWorker:
         for runner in reversed(self._init):
             if runner.state.role == "sidecar":
                 await runner.stop(self._grace_seconds())
+        self.gpus.release(self.pod["metadata"]["uid"])
         self.publish()
 
     def _say_what_is_not_done(self) -> None:
@@ -236,7 +233,7 @@ class PodWorker:
     async def _terminate(self) -> None:
         """Stop every container within the grace period; at once when the Pod has gone from the store."""
         grace = self._grace_seconds()
-        stopping = asyncio.gather(*(self._stop(runner, grace) for runner in (*self._main, *self._init)))
+        stopping = asyncio.gather(*(runner.stop(grace) for runner in (*self._main, *self._init)))
         gone = asyncio.create_task(self._gone.wait())
         try:
             either: set[asyncio.Future[Any]] = {stopping, gone}
@@ -253,44 +250,13 @@ class PodWorker:
             return 0.0
         return float(metadata.get("deletionGracePeriodSeconds", 30))
 
-    async def _stop(self, runner: ContainerRunner, grace: float) -> None:
-        if runner.replica is None:
-            return
-        began = asyncio.get_running_loop().time()
-        hook = ((runner.spec.get("lifecycle") or {}).get("preStop")) or {}
-        if hook and grace > 0:
-            with contextlib.suppress(TimeoutError):  # the hook's time is the grace period's
-                async with asyncio.timeout(grace):
-                    await self._pre_stop(runner, hook)
-            spent = asyncio.get_running_loop().time() - began
-            grace = max(grace - spent, _LEAST_GRACE_SECONDS)
-        await runner.stop(grace)
-
-    async def _pre_stop(self, runner: ContainerRunner, hook: Mapping[str, Any]) -> None:
-        if (sleep := hook.get("sleep")) is not None:
-            replica = runner.replica
-            if replica is not None:
-                with contextlib.suppress(TimeoutError):  # nobody waits for a program that has ended
-                    await asyncio.wait_for(replica.wait(), sleep.get("seconds") or 0)
-            return
-        why = "exec hooks are not supported by the local cluster yet; use sleep or httpGet"
-        if (http := hook.get("httpGet")) is not None:
-            try:
-                await check_http(http, runner.spec, self.facts.pod_ip, 30)
-            except ProbeFailedError as error:
-                why = str(error)
-            else:
-                return
-        self.events.event(
-            self.pod, "Warning", "FailedPreStopHook", f"PreStopHook failed: {why}", runner.field_path
-        )
-
     def _finish(self) -> None:
         """Nothing of it runs any more: the object goes, and what it had."""
         metadata = self.pod["metadata"]
         main, init = [r.state for r in self._main], [r.state for r in self._init]
         phase = phase_of("Never", init, main)
         self._publish(phase if phase in ("Succeeded", "Failed") else None)
+        self.gpus.release(metadata["uid"])
         with contextlib.suppress(StatusError):  # it may have been deleted by force
             self._node.api.delete(
                 "Pod", metadata["name"], metadata["namespace"], uid=metadata["uid"], grace_seconds=0

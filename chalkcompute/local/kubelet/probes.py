@@ -6,18 +6,19 @@ Source: `pkg/kubelet/prober` and `pkg/probe`. Messages are the kubelet's, for to
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from chalkcompute.local.kubelet.grpc_health import check_health
+from chalkcompute.local.kubelet.http_probe import HttpProblemError, dial_error, get_status, request_of
 
-__all__ = ["ProbeFailedError", "Prober", "check", "port_number"]
+__all__ = ["ProbeFailedError", "Prober", "Tally", "check", "check_http", "port_number"]
 
 _FIRST_SECONDS = 0.03  # a server that has just started is looked at often, so that it is used at once
 _GROWTH = 1.5
-_BODY_BYTES = 10 * 1024
+_WARM_UP_SECONDS = 1.0
 
 
 class ProbeFailedError(Exception):
@@ -59,11 +60,6 @@ async def check(probe: Mapping[str, Any], container: Mapping[str, Any], pod_ip: 
         )
 
 
-def _dial_error(address: str, error: OSError) -> str:
-    why = {111: "connect: connection refused", 61: "connect: connection refused"}
-    return f"dial tcp {address}: {why.get(error.errno or 0, str(error))}"
-
-
 async def _check_tcp(host: str, port: int, timeout: float) -> None:
     address = f"{host}:{port}"
     try:
@@ -72,7 +68,7 @@ async def _check_tcp(host: str, port: int, timeout: float) -> None:
     except TimeoutError:
         raise ProbeFailedError(f"dial tcp {address}: i/o timeout") from None
     except OSError as error:
-        raise ProbeFailedError(_dial_error(address, error)) from None
+        raise ProbeFailedError(dial_error(address, error)) from None
     writer.close()
 
 
@@ -92,55 +88,49 @@ async def _check_grpc(host: str, port: int, service: str, timeout: float) -> Non
 async def check_http(
     http: Mapping[str, Any], container: Mapping[str, Any], pod_ip: str, timeout: float
 ) -> None:
-    """An HTTP check: any status from 200 to 399 is a success.
+    """An HTTP check: any status from 200 to 399 is a success, read to the end within the time.
 
     Raises:
         ProbeFailedError: It failed.
     """
-    host, port = http.get("host") or pod_ip, port_number(http["port"], container)
-    scheme, path = (http.get("scheme") or "HTTP").lower(), http.get("path") or "/"
-    url = f"{scheme}://{host}:{port}{path if path.startswith('/') else '/' + path}"
-    headers = {
-        "Host": f"{host}:{port}",
-        "User-Agent": "kube-probe/1.36",
-        "Accept": "*/*",
-        "Connection": "close",
-        **{header["name"]: header["value"] for header in http.get("httpHeaders") or ()},
-    }
+    request = request_of(http, http.get("host") or pod_ip, port_number(http["port"], container))
     try:
         async with asyncio.timeout(timeout):
-            status = await _get_status(host, port, scheme, path, headers)
+            status = await get_status(request)
     except TimeoutError:
         raise ProbeFailedError(
-            f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
+            f'Get "{request.url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
         ) from None
-    except (OSError, EOFError) as error:
-        why = _dial_error(f"{host}:{port}", error) if isinstance(error, OSError) else "EOF"
-        raise ProbeFailedError(f'Get "{url}": {why}') from None
-    except (ValueError, IndexError):
-        raise ProbeFailedError(f'Get "{url}": net/http: malformed HTTP response') from None
+    except HttpProblemError as error:
+        raise ProbeFailedError(str(error)) from None
     if not 200 <= status < 400:
         raise ProbeFailedError(f"HTTP probe failed with statuscode: {status}")
 
 
-async def _get_status(host: str, port: int, scheme: str, path: str, headers: Mapping[str, str]) -> int:
-    context = None
-    if scheme == "https":  # the kubelet does not verify, either: it knows the address, not the name
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    reader, writer = await asyncio.open_connection(host, port, ssl=context)
-    try:
-        target = path if path.startswith("/") else f"/{path}"
-        lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-        writer.write("\r\n".join((*lines, "", "")).encode())
-        status_line = await reader.readuntil(b"\n")
-        status = int(status_line.split(None, 2)[1])
-        # Read what it has to say, or a simple server complains of a broken pipe.
-        await reader.read(_BODY_BYTES)
-        return status
-    finally:
-        writer.close()
+@dataclass(slots=True)
+class Tally:
+    """Results in a row, and when they make a verdict. Pure.
+
+    Attributes:
+        successes: Successes in a row that make one.
+        failures: Failures in a row that make one.
+    """
+
+    successes: int
+    failures: int
+    _verdict: bool | None = None
+    _last: bool | None = None
+    _in_a_row: int = 0
+
+    def note(self, succeeded: bool) -> bool | None:
+        """Count a result; the verdict if it is the first one, or has turned."""
+        self._in_a_row = self._in_a_row + 1 if succeeded == self._last else 1
+        self._last = succeeded
+        needed = self.successes if succeeded else self.failures
+        if self._in_a_row < needed or self._verdict == succeeded:
+            return None
+        self._verdict = succeeded
+        return succeeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,38 +141,44 @@ class Prober:
         probe: `Probe`.
         container: The container's spec.
         pod_ip: Where to knock.
-        on_result: Called with True or False when a threshold is reached, and again when it turns.
+        started_at: When the container started, on the loop's clock.
         on_failure: Called with the text of each failure that counts.
     """
 
     probe: Mapping[str, Any]
     container: Mapping[str, Any]
     pod_ip: str
-    on_result: Callable[[bool], None]
+    started_at: float
     on_failure: Callable[[str], None]
 
-    async def run(self, *, until_success: bool = False) -> None:
-        """Check until cancelled, or (for a start-up probe) until the first success."""
+    async def run_once(self) -> bool:
+        """Check until the first verdict."""
+        async with contextlib.aclosing(self.verdicts()) as verdicts:
+            async for verdict in verdicts:
+                return verdict
+        raise AssertionError("probes do not end by themselves")
+
+    async def verdicts(self) -> AsyncGenerator[bool, None]:
+        """Check for ever; a verdict when a threshold is reached for the first time, and whenever it turns."""
+        loop = asyncio.get_running_loop()
         period = self.probe.get("periodSeconds") or 10
-        await asyncio.sleep(self.probe.get("initialDelaySeconds") or 0)
-        if await self._warm_up(period) and until_success:
-            return
-        verdict: bool | None = None
-        run_length, last = 0, None
+        await asyncio.sleep(self.started_at + (self.probe.get("initialDelaySeconds") or 0) - loop.time())
+        tally = Tally(self.probe.get("successThreshold") or 1, self.probe.get("failureThreshold") or 3)
+        due = loop.time()
+        if await self._warm_up(period) and tally.note(True):
+            yield True
+            due = loop.time() + period
+            await asyncio.sleep(period)
         while True:
             failure = await self._once()
-            succeeded = failure is None
-            run_length = run_length + 1 if succeeded == last else 1
-            last = succeeded
             if failure is not None:
                 self.on_failure(failure)
-            threshold = self.probe.get("successThreshold" if succeeded else "failureThreshold")
-            if run_length >= (threshold or (1 if succeeded else 3)) and verdict != succeeded:
-                verdict = succeeded
-                self.on_result(succeeded)
-                if succeeded and until_success:
-                    return
-            await asyncio.sleep(period)
+            verdict = tally.note(failure is None)
+            if verdict is not None:
+                yield verdict
+            # As a ticker: a slow check does not put the next one off, unless it takes longer than the period.
+            due = max(due + period, loop.time())
+            await asyncio.sleep(due - loop.time())
 
     async def _warm_up(self, period: float) -> bool:
         """Look often at a container that has just started; only success counts. True when it succeeded.
@@ -191,16 +187,15 @@ class Prober:
         """
         if (self.probe.get("successThreshold") or 1) > 1:
             return False
-        delay, waited = _FIRST_SECONDS, 0.0
-        limit = min(period, 1.0)
-        while waited < limit:
-            if await self._once() is None:
-                self.on_result(True)
-                return True
-            await asyncio.sleep(delay)
-            waited += delay
-            delay *= _GROWTH
-        return False
+        delay = _FIRST_SECONDS
+        try:
+            async with asyncio.timeout(min(period, _WARM_UP_SECONDS)):
+                while await self._once() is not None:
+                    await asyncio.sleep(delay)
+                    delay *= _GROWTH
+        except TimeoutError:
+            return False
+        return True
 
     async def _once(self) -> str | None:
         try:

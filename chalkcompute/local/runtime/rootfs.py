@@ -10,7 +10,7 @@ symbolic links are resolved in there.
 """
 
 # The init starts sooner without pathlib, and paths here are built from strings that we wrote.
-# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH112, PTH113, PTH114, PTH115, PTH120, PTH123, PTH208, PTH211
+# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH112, PTH113, PTH114, PTH115, PTH119, PTH120, PTH123, PTH208, PTH211
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ class _Root:
         self._layers: list[str] = plan["layers"]
         self._host: bool = plan["host"]
         self._trees: list[str] = plan["trees"]
+        self._devices: list[str] = plan["devices"]
         self._files: dict[str, str] = plan["files"]
         self._overlays = 0
         self._mounts: list[dict[str, Any]] = [
@@ -250,6 +251,9 @@ class _Root:
         for name in _DEVICES:
             _make(f"{dev}/{name}", folder=False)
             _bind(f"/dev/{name}", f"{dev}/{name}", read_only=False)
+        for device in self._devices:
+            _make(f"{dev}/{os.path.basename(device)}", folder=False)
+            _bind(device, f"{dev}/{os.path.basename(device)}", read_only=False)
         os.mkdir(f"{dev}/shm")
         kernel.mount("tmpfs", f"{dev}/shm", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=1777,size=64m")
         os.symlink("/proc/self/fd", f"{dev}/fd")

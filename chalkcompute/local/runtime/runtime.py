@@ -241,6 +241,7 @@ def _inside(image: PreparedImage, spec: ReplicaSpec, address: str) -> dict[str, 
             {"source": str(mount.source.resolve()), "target": mount.target, "read_only": mount.read_only}
             for mount in spec.mounts
         ],
+        "devices": [str(device) for device in spec.devices],
     }
 
 

@@ -10,6 +10,7 @@ import pytest
 from chalkcompute.local.controllers.node import NodeFacts, node_of, strays, this_machine, withdraw_readiness
 from chalkcompute.local.controllers.scheduler import is_waiting, with_scheduled_condition
 from chalkcompute.local.controllers.scheduling import Placed, Refused, place, requests_of
+from chalkcompute.local.gpus import Gpu
 
 Manifest = dict[str, Any]
 Make = Callable[..., Manifest]
@@ -189,15 +190,51 @@ def test_a_renamed_machine_leaves_no_stray_node_or_pod(pod: Make, node: Manifest
     assert [getattr(a, "obj", None) for a in actions] == [old, lost]
 
 
-def test_this_machine_is_described_with_a_name_that_a_node_may_have(tmp_path: Any) -> None:
-    gpu = tmp_path / "driver/nvidia/gpus/0000:00:04.0"
-    gpu.mkdir(parents=True)
-    (gpu / "information").write_text("Model: \t\t NVIDIA L4\nIRQ: 1\n")
-    facts = this_machine(name="My_Laptop.local", proc=tmp_path)
-    assert (facts.name, facts.gpus, facts.gpu_type) == ("my-laptop.local", 1, "nvidia-l4")
+def test_this_machine_is_described_with_a_name_that_a_node_may_have() -> None:
+    facts = this_machine(name="My_Laptop.local", gpus=[Gpu("GPU-1", "Tesla T4"), Gpu("GPU-2", "NVIDIA L4")])
+    assert (facts.name, facts.gpus, facts.gpu_type) == ("my-laptop.local", 2, "nvidia-tesla-t4")
+    assert facts.gpu_product == "Tesla-T4"
     assert facts.cpu >= 1
     assert facts.memory > 1 << 20
-    assert this_machine(proc=tmp_path / "none").gpus == 0
+    assert this_machine().gpus == 0
+
+
+def test_labels_of_gpus_go_with_them(clock: Any) -> None:
+    facts = this_machine(name="node1", gpus=[Gpu("GPU-1", "NVIDIA L4")])
+    node = node_of(facts, None, clock())
+    labels = {k: v for k, v in node["metadata"]["labels"].items() if "nvidia" in k or "gke" in k}
+    assert labels == {
+        "cloud.google.com/gke-accelerator": "nvidia-l4",
+        "nvidia.com/gpu.present": "true",
+        "nvidia.com/gpu.product": "NVIDIA-L4",
+        "nvidia.com/gpu.count": "1",
+    }
+    assert node["status"]["allocatable"]["nvidia.com/gpu"] == "1"
+    node["metadata"]["labels"]["team"] = "ml"
+    without = node_of(this_machine(name="node1"), node, clock())
+    assert not [label for label in without["metadata"]["labels"] if "nvidia" in label or "gke" in label]
+    assert without["metadata"]["labels"]["team"] == "ml"
+    assert "nvidia.com/gpu" not in without["status"]["allocatable"]
+
+
+def asked(amount: str, **more: Any) -> dict[str, Any]:
+    return {"name": "c", "image": "i", "resources": {"requests": {"cpu": amount}}, **more}
+
+
+@pytest.mark.parametrize(
+    ("initial", "main", "wanted"),
+    [
+        ([], [asked("1"), asked("2")], 3),
+        ([asked("4"), asked("1")], [asked("1"), asked("2")], 4),
+        ([asked("1", restartPolicy="Always")], [asked("1")], 2),
+        ([asked("1", restartPolicy="Always"), asked("4")], [asked("1")], 5),
+        ([asked("4"), asked("1", restartPolicy="Always")], [asked("1")], 4),
+    ],
+)
+def test_sidecars_count_beside_what_they_run_with(
+    initial: list[dict[str, Any]], main: list[dict[str, Any]], wanted: int
+) -> None:
+    assert requests_of({"spec": {"initContainers": initial, "containers": main}}) == {"cpu": wanted}
 
 
 def test_readiness_that_a_daemon_before_left_is_withdrawn(api: Any, clock: Any) -> None:

@@ -148,8 +148,11 @@ def test_a_container_is_what_the_pod_says(tmp_path: Path, options_of: Callable[[
         ports=(8080, 9090),
         cpu_limit=0.5,
         memory_limit=64 << 20,
+        gpus=("GPU-1", "GPU-2"),
     )
     options = options_of(spec)
+    (request,) = options["device_requests"]
+    assert (request["DeviceIDs"], request["Capabilities"]) == (["GPU-1", "GPU-2"], [["gpu"]])
     address = options["ports"]["8080/tcp"][0]
     assert address.startswith("127.77.")
     assert options["ports"] == {"8080/tcp": (address, 8080), "9090/tcp": (address, 9090)}
@@ -173,6 +176,7 @@ def test_the_command_of_the_pod_wins_and_docker_never_gets_more_processors_than_
     assert options["nano_cpus"] == 2_000_000_000
     assert "working_dir" not in options
     assert "mem_limit" not in options
+    assert "device_requests" not in options
 
 
 def ended(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +14,9 @@ import pytest
 from chalkcompute.local.api.resources import ResourceApi
 from chalkcompute.local.api.store import Store
 from chalkcompute.local.apimachinery.status import StatusError
+from chalkcompute.local.gpus import Gpu
 from chalkcompute.local.kubelet import BackOffSettings, LogStore, run_kubelet
+from chalkcompute.local.kubelet.devices import GpuAssignments
 from chalkcompute.local.ports import ImagePullError, Manifest, ReplicaExit, ReplicaSpec, StartError
 from chalkcompute.local.runtime.images import parse_reference
 
@@ -99,8 +101,9 @@ class FakeRuntime:
 class Cluster:
     """The API, the runtime, the folders, and ways to wait for what a test wants to see."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, gpus: Sequence[Gpu] = ()) -> None:
         self.folder = folder
+        self.gpus = GpuAssignments(gpus)
         self.store = Store(folder / "store.db")
         self.api = ResourceApi(self.store)
         self.runtime = FakeRuntime()
@@ -114,6 +117,7 @@ class Cluster:
                 node_name=NODE,
                 logs_dir=self.folder / "logs",
                 logs=self.logs,
+                gpus=self.gpus,
                 back_off=FAST,
             )
         )
@@ -164,10 +168,10 @@ class Cluster:
                     raise
             await asyncio.sleep(0.005)
 
-    async def running(self, count: int = 1) -> FakeReplica:
-        """The newest container, once so many were started and the status says that it runs."""
+    async def running(self, count: int = 1, name: str = "web") -> FakeReplica:
+        """The newest container, once so many were started and the Pod's status says that it runs."""
         await self.until(lambda: len(self.runtime.replicas) >= count)
-        await self.until(lambda: "running" in self.container().get("state", {}))
+        await self.until(lambda: "running" in self.container(name).get("state", {}))
         return self.runtime.replicas[-1]
 
     async def gone(self, name: str = "web") -> None:
@@ -178,16 +182,16 @@ class Cluster:
 
 
 class RunCluster(Protocol):
-    def __call__(self, scenario: Callable[[Cluster], Awaitable[None]]) -> None: ...
+    def __call__(self, scenario: Callable[[Cluster], Awaitable[None]], gpus: Sequence[Gpu] = ()) -> None: ...
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> RunCluster:
     """Runs a scenario beside a kubelet."""
 
-    def run(scenario: Callable[[Cluster], Awaitable[None]]) -> None:
+    def run(scenario: Callable[[Cluster], Awaitable[None]], gpus: Sequence[Gpu] = ()) -> None:
         async def main() -> None:
-            made = Cluster(tmp_path)
+            made = Cluster(tmp_path, gpus)
             kubelet = made.kubelet()
             try:
                 async with asyncio.timeout(20):

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from chalkcompute.local.kubelet.probes import ProbeFailedError, check, port_number
+from chalkcompute.local.kubelet.probes import ProbeFailedError, Tally, check, port_number
+from tests.properties import examples
 from tests.unit.local_kubelet.conftest import Cluster, RunCluster
 
 HTTP_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -224,5 +227,210 @@ def test_a_server_on_loopback_only_is_pointed_out(cluster: RunCluster) -> None:
             replica.loopback_ports = frozenset({server.port, 1})
             (message,) = await made.until(lambda: made.events("LoopbackOnly"))
             assert f"listens on port {server.port} of 127.0.0.1 only" in message
+
+    cluster(scenario)
+
+
+class Paths:
+    """Answers by path; keeps what was asked, and can be slow."""
+
+    def __init__(self, **answers: bytes) -> None:
+        self.answers = {f"/{name}": answer for name, answer in answers.items()}
+        self.requests: list[bytes] = []
+        self.release = asyncio.Event()
+        self.port = 0
+
+    async def __aenter__(self) -> Paths:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.release.set()
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        self.requests.append(asked)
+        first, wait, rest = self.answers[asked.split()[1].decode()].partition(b"WAIT")
+        with contextlib.suppress(ConnectionError):
+            writer.write(first.replace(b"PORT", str(self.port).encode()))
+            await writer.drain()
+            if wait:
+                await self.release.wait()
+            writer.write(rest)
+            writer.close()
+            await writer.wait_closed()
+
+
+def checked(
+    path: str, http: dict[str, Any] | None = None, **answers: bytes
+) -> tuple[str | None, list[bytes]]:
+    """How an HTTP probe of a path fails, if it does, and what was asked."""
+
+    async def main() -> tuple[str | None, list[bytes]]:
+        async with Paths(**answers) as server:
+            probe = {"httpGet": {"path": path, "port": server.port, **(http or {})}, "timeoutSeconds": 0.3}
+            try:
+                await check(probe, {}, "127.0.0.1")
+            except ProbeFailedError as error:
+                return str(error).replace(str(server.port), "PORT"), server.requests
+            return None, server.requests
+
+    return asyncio.run(main())
+
+
+def redirect(target: str) -> bytes:
+    return f"HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode()
+
+
+def test_redirects_on_the_host_are_followed() -> None:
+    why, asked = checked("/old", old=redirect("/new"), new=HTTP_BAD)
+    assert why == "HTTP probe failed with statuscode: 503"
+    assert [request.split()[1] for request in asked] == [b"/old", b"/new"]
+    assert checked("/old", old=redirect("http://127.0.0.1:PORT/new"), new=HTTP_OK)[0] is None
+
+
+@pytest.mark.parametrize("target", ["http://example.org/login", "ftp://127.0.0.1/x"])
+def test_redirects_to_elsewhere_are_a_success(target: str) -> None:
+    assert checked("/old", old=redirect(target))[0] is None
+
+
+def test_redirects_in_a_circle_end() -> None:
+    why, asked = checked("/round", round=redirect("/round"))
+    assert why == 'Get "http://127.0.0.1:PORT/round": stopped after 10 redirects'
+    assert len(asked) == 10
+
+
+def test_headers_of_a_probe_replace_the_kubelets_own() -> None:
+    headers = [
+        {"name": "host", "value": "model.example"},
+        {"name": "User-agent", "value": "me"},
+        {"name": "Accept", "value": ""},
+        {"name": "X-A", "value": "1"},
+        {"name": "X-A", "value": "2"},
+    ]
+    _, (asked,) = checked("/", {"httpHeaders": headers}, **{"": HTTP_OK})
+    lines = asked.decode().split("\r\n")[1:]
+    assert sorted(line for line in lines if line) == [
+        "Connection: close",
+        "User-agent: me",
+        "X-A: 1",
+        "X-A: 2",
+        "host: model.example",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "fails"),
+    [
+        (b"WAIT" + HTTP_OK, "context deadline exceeded"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nokWAITabc", "context deadline exceeded"),
+        (b"HTTP/1.1 200 OK\r\n\r\nokWAIT", "context deadline exceeded"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokWAIT", None),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n" + bytes(10240) + b"WAIT", None),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nWAIT", None),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nWAIT", "deadline exceeded"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok", "EOF"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + HTTP_OK, None),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", None),
+    ],
+    ids=["head", "body", "endless", "kept open", "long", "chunks", "chunks cut", "short", "interim", "empty"],
+)
+def test_the_whole_answer_counts_to_the_time(answer: bytes, fails: str | None) -> None:
+    why, _ = checked("/x", x=answer)
+    assert (why is None) == (fails is None)
+    assert fails is None or fails in str(why)
+
+
+def test_a_start_that_takes_too_long_ends_in_a_restart(cluster: RunCluster) -> None:
+    async def scenario(made: Cluster) -> None:
+        async with Server() as server:
+            server.answer = HTTP_BAD
+            start = {"httpGet": {"port": server.port}, "periodSeconds": 1, "failureThreshold": 2}
+            ready = {"tcpSocket": {"port": server.port}, "periodSeconds": 1}
+            made.run_pod(startupProbe=start, readinessProbe=ready, livenessProbe=ready)
+            first = await made.running()
+            await made.running(2)
+            assert first.graces == [7]
+            why = "HTTP probe failed with statuscode: 503"
+            assert made.events("Unhealthy") == [f"Startup probe failed: {why}"]
+            assert made.events("Killing") == ["Container app failed startup probe, will be restarted"]
+            assert not made.container()["started"]
+
+    cluster(scenario)
+
+
+def test_what_a_probe_ends_has_its_hook_before(cluster: RunCluster) -> None:
+    async def scenario(made: Cluster) -> None:
+        async with Server() as server, Server() as hook:
+            server.answer = HTTP_BAD
+            probe = {
+                "httpGet": {"port": server.port},
+                "periodSeconds": 1,
+                "failureThreshold": 1,
+                "terminationGracePeriodSeconds": 4,
+            }
+            lifecycle = {"preStop": {"httpGet": {"port": hook.port, "path": "/drain"}}}
+            made.run_pod(livenessProbe=probe, lifecycle=lifecycle)
+            first = await made.running()
+            await made.running(2)
+            assert hook.requests[0].startswith(b"GET /drain ")
+            (grace,) = first.graces
+            assert 2 <= grace <= 4  # what the hook has left of it
+            assert len(made.events("Killing")) == 1
+
+    cluster(scenario)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "results", "wanted"),
+    [
+        ((1, 3), "+", "+"),
+        ((1, 3), "--", "  "),
+        ((1, 3), "---+", "  -+"),
+        ((1, 3), "--+---", "  +  -"),
+        ((2, 1), "-+-++", "-   +"),
+        ((1, 1), "++--", "+ - "),
+        ((3, 2), "+++--+-+++", "  + -    +"),
+    ],
+)
+def test_results_in_a_row_make_a_verdict(thresholds: tuple[int, int], results: str, wanted: str) -> None:
+    tally = Tally(*thresholds)
+    signs = {True: "+", False: "-", None: " "}
+    assert "".join(signs[tally.note(result == "+")] for result in results) == wanted
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.lists(st.booleans(), max_size=40))
+@examples(200)
+def test_verdicts_take_turns_and_have_their_results_behind_them(
+    successes: int, failures: int, results: list[bool]
+) -> None:
+    tally = Tally(successes, failures)
+    said: list[bool] = []
+    for number, result in enumerate(results, 1):
+        verdict = tally.note(result)
+        if verdict is not None:
+            assert not said or said[-1] != verdict
+            needed = successes if verdict else failures
+            assert results[number - needed : number] == [verdict] * needed
+            said.append(verdict)
+
+
+def test_initial_delays_count_from_the_start_of_the_container(cluster: RunCluster) -> None:
+    async def scenario(made: Cluster) -> None:
+        async with Server() as start, Server() as ready:
+            start.answer = HTTP_BAD
+            startup = {"httpGet": {"port": start.port}, "periodSeconds": 1, "failureThreshold": 30}
+            readiness = {"httpGet": {"port": ready.port}, "initialDelaySeconds": 1}
+            made.run_pod(startupProbe=startup, readinessProbe=readiness)
+            await made.running()
+            await made.until(lambda: len(made.events("Unhealthy")) == 1)  # a second has passed
+            assert not ready.requests  # the start comes first
+            start.answer = HTTP_OK
+            await made.until(lambda: made.container()["started"])
+            await made.until(lambda: made.container()["ready"])
+            assert ready.requests
 
     cluster(scenario)

@@ -128,3 +128,18 @@ def test_a_group_that_cannot_be_made_means_that_limits_are_watched(
         assert (ended.exit_code, ended.reason) == (137, "OOMKilled")
 
     sandboxed(strongest_tier, scenario)
+
+
+def test_a_replica_sees_the_devices_that_are_its_own(strongest_tier: str, sandboxed: RunSandboxed) -> None:
+    async def scenario(box: Sandbox) -> None:
+        device = box.folder / "nvidia7"
+        device.write_text("a device, as far as a file can be one")
+        script = "import os; print(*sorted(n for n in os.listdir('/dev') if 'nvidia' in n))"
+        _, said = await box.run("python", "-c", script, devices=(device,))
+        assert said == "nvidia7\n"
+        _, said = await box.run("python", "-c", script, pod="other")
+        assert said == "\n"
+
+    if not strongest_tier.startswith("ns-"):
+        pytest.skip("replicas see this machine's /dev here")
+    sandboxed(strongest_tier, scenario)
