@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -152,6 +154,30 @@ def test_down_leaves_nothing_and_up_goes_on_with_the_same_groups(local: LocalClu
     local("local", "up")
     (group,) = available(local)
     assert (group["id"], group["status"]) == (identity, "Available")
+
+
+def test_who_sleeps_sleeps_on_and_is_woken_by_the_first_request(local: LocalCluster) -> None:
+    local("local", "up")
+    fixed = [flag for flag in CREATE if flag != "--replicas=2"]
+    local(*fixed, "--min-replicas=0", "--max-replicas=1", "--idle-timeout=1s")
+    asleep(local)
+    local("local", "down")
+    local("local", "up")
+    (group,) = local.groups()
+    assert (group["status"], group["replicas"]["desired"]) == ("ScaledToZero", 0)
+    host = urlsplit(group["web_url"]).hostname
+    connection = HTTPConnection("127.0.0.1", local.status()["http_port"], timeout=60)
+    with contextlib.closing(connection):
+        connection.request("GET", "/", headers={"Host": str(host)})
+        assert connection.getresponse().status == 200
+    asleep(local)
+
+
+def asleep(local: LocalCluster) -> None:
+    deadline = time.monotonic() + 60
+    while [group["status"] for group in local.groups()] != ["ScaledToZero"]:
+        assert time.monotonic() < deadline, local.groups()
+        time.sleep(0.3)
 
 
 def test_two_ups_at_once_start_one_daemon(local: LocalCluster) -> None:

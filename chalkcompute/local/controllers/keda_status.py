@@ -89,6 +89,7 @@ def last_active(status: Manifest, *others: datetime | None) -> datetime | None:
 def with_last_active(status: Manifest, moment: datetime | None, *, active: bool) -> Manifest:
     """With that moment; while activity goes on it is not written each time."""
     written = parse_time(status.get("lastActiveTime"))
-    if moment is None or (active and written is not None and moment - written < _WRITTEN_EVERY):
+    goes_on = active and (find_condition(status, "Active") or {}).get("status") == "True"
+    if moment is None or (goes_on and written is not None and moment - written < _WRITTEN_EVERY):
         return status
     return {**status, "lastActiveTime": format_time(moment)}

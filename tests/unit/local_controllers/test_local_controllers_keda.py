@@ -263,6 +263,36 @@ def test_a_wake_right_after_falling_asleep_is_heard(
     assert replicas(api) == 1
 
 
+def test_a_wake_is_remembered_though_the_counts_forget_it(
+    api: Api, keda: ScaledObjectController, clock: Clock, requests: Requests
+) -> None:
+    make(api, deployment(0), route(), scaled_object(cooldownPeriod=2))
+    keda.wake("default", "web")
+    requests.known = False
+    clock.advance(3)
+    keda.sync(KEY)
+    assert replicas(api) == 0
+    keda.wake("default", "web")
+    clock.advance(1)
+    keda.sync(KEY)
+    assert replicas(api) == 1
+
+
+def test_what_goes_on_being_active_is_not_written_every_time(
+    api: Api, keda: ScaledObjectController, clock: Clock, requests: Requests
+) -> None:
+    make(api, deployment(), route(), scaled_object())
+    requests.begin()
+    keda.sync(KEY)
+    since = status(api)["lastActiveTime"]
+    clock.advance(9)
+    keda.sync(KEY)
+    assert status(api)["lastActiveTime"] == since
+    clock.advance(1)
+    keda.sync(KEY)
+    assert status(api)["lastActiveTime"] > since
+
+
 def test_counts_that_are_behind_put_nothing_to_sleep(
     api: Api, keda: ScaledObjectController, clock: Clock, requests: Requests
 ) -> None:
