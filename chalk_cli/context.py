@@ -14,7 +14,7 @@ from chalk_cli.text import printable, with_flags
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from chalkcompute import Content, Image, ScalingGroupSpec, Secret
+    from chalkcompute import Content, Image, ScalingGroupSpec, Secret, UsageReport
     from chalkcompute.types import (
         DeleteResult,
         DeployResult,
@@ -41,6 +41,9 @@ class Client(Protocol):
 
     def get_scaling_group(self, name: str | None = None, *, id: str | None = None) -> ScalingGroupInfo:  # noqa: A002
         """One group."""
+
+    def scaling_group_usage(self, name: str | None = None) -> UsageReport:
+        """What one group, or each, uses and serves now."""
 
     def read_secrets(self, secrets: Sequence[Secret], *, names_only: bool = False) -> Content:
         """The values of secrets as they are now."""
@@ -98,6 +101,7 @@ class CliContext:
         make_client: Called with the cluster options as keywords.
         environ: Environment variables.
         clock: Seconds on a clock that only goes forward.
+        pause: Waits that many seconds.
 
     Attributes:
         options: Cluster options given as flags or `CHALK_*` (`namespace`, `context`, …).
@@ -112,8 +116,10 @@ class CliContext:
         make_client: Callable[..., Client] = connect,
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.make_client = make_client
+        self.pause = pause
         self.environ = environ
         self._clock = clock
         self._started = clock()

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from chalkcompute.reads import Reads
 from chalkcompute.session import Session
 from chalkcompute.types import (
     DeleteResult,
     DeployResult,
-    ListScalingGroupsResponse,
     Manifest,
     OnProgress,
     ScalingGroupInfo,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["ChalkClient"]
 
 
-class ChalkClient:
+class ChalkClient(Reads):
     """Scaling groups of one namespace of one cluster.
 
     Constructing it reads nothing and sends nothing; the kubeconfig is read, and the cluster asked, by
@@ -95,53 +95,6 @@ class ChalkClient:
     def open_volumes(self) -> VolumeAccess:
         """How `Volume` reaches what is in the volumes of the namespace; sends no request."""
         return self._session.volumes()
-
-    def list_scaling_groups(
-        self, *, include_deleted: bool = False, tags: Mapping[str, str] | None = None
-    ) -> ListScalingGroupsResponse:
-        """All groups of the namespace, by name; two requests for up to 500 of them.
-
-        Args:
-            include_deleted: Also those in history, with status `Deleted`.
-            tags: Only groups that carry all of these tags.
-
-        Raises:
-            NotFoundError: The namespace does not exist.
-            SpecError: Tags that no label may have.
-        """
-        from chalkcompute.service.read import list_groups
-
-        found = list_groups(
-            self._session.cluster(),
-            self._session.scope(),
-            include_deleted=include_deleted,
-            tags=tags,
-            world=self._session.world(),
-        )
-        return ListScalingGroupsResponse(found)
-
-    def get_scaling_group(self, name: str | None = None, *, id: str | None = None) -> ScalingGroupInfo:  # noqa: A002
-        """One group as it is now; five requests at most, two more if autoscaled.
-
-        Args:
-            name: Its name.
-            id: Its id instead; finds a deleted group too.
-
-        Raises:
-            NotFoundError: There is none, or the namespace does not exist.
-            SpecError: Not exactly one of `name` and `id` is given.
-        """
-        from chalkcompute.service.arguments import require_one
-        from chalkcompute.service.read import get_group, get_group_by_id
-
-        require_one(name, id)
-        if id is not None:
-            return get_group_by_id(
-                self._session.cluster(), self._session.scope(), id, world=self._session.world()
-            )
-        return get_group(
-            self._session.cluster(), self._session.scope(), name or "", world=self._session.world()
-        )
 
     def read_secrets(self, secrets: Sequence[Secret], *, names_only: bool = False) -> Content:
         """The values of secrets as they are now, for `create_scaling_group`; sends no request.

@@ -25,6 +25,7 @@ from chalk_cli.main import cli
 from chalkcompute import ChalkClient, Image, ReadinessProbe, ScalingGroup, Secret, Volume
 from chalkcompute.errors import ChalkError
 from chalkcompute.manifests import labels
+from chalkcompute.reads import Reads
 from chalkcompute.service.wait import Until
 from chalkcompute.types import Cause, ReplicaCounts, ScalingGroupInfo, Status
 
@@ -83,7 +84,7 @@ def test_the_old_name_of_the_client() -> None:
 
 USERS_CALL = [
     (kind, name)
-    for kind in (ChalkClient, ReadinessProbe, ScalingGroup)
+    for kind in (ChalkClient, Reads, ReadinessProbe, ScalingGroup)
     for name, value in vars(kind).items()
     if not name.startswith("_") and callable(getattr(kind, name)) and not isinstance(value, property)
 ]
@@ -142,6 +143,7 @@ def test_the_commands_there_are() -> None:
         "create",
         "list",
         "get",
+        "top",
         "delete",
         "manifests",
     ]

@@ -73,6 +73,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("ReferenceGrant", _GATEWAY, "v1beta1", "referencegrants"),
     Kind("ScaledObject", "keda.sh", "v1alpha1", "scaledobjects"),
     Kind("InterceptorRoute", "http.keda.sh", "v1beta1", "interceptorroutes"),
+    Kind("PodMetrics", "metrics.k8s.io", "v1beta1", "pods"),
+    # Metrics of HTTPRoutes; the name of the metric is where others have a subresource.
+    Kind("MetricValueList", "custom.metrics.k8s.io", "v1beta2", "httproutes.gateway.networking.k8s.io"),
 )
 
 _BY_NAME = {kind.name: kind for kind in KINDS}

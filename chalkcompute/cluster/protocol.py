@@ -66,8 +66,10 @@ class Cluster(Protocol):
         """One aggregated discovery call, cached for the life of the object."""
         ...
 
-    def get(self, kind: str, name: str, namespace: str | None = None) -> Manifest:
-        """GET one object; `ObjectNotFoundError` if absent."""
+    def get(
+        self, kind: str, name: str, namespace: str | None = None, *, subresource: str | None = None
+    ) -> Manifest:
+        """GET one object, or what is below it if named; `ObjectNotFoundError` if absent."""
         ...
 
     def list(

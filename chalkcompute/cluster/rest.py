@@ -24,7 +24,14 @@ _PAGE = "500"
 _MANAGER = "chalk"
 # Asked one by one where the server lacks aggregated discovery (before 1.30).
 _GROUPS_OF_INTEREST = frozenset(
-    {"gateway.networking.k8s.io", "keda.sh", "http.keda.sh", "metrics.k8s.io", "autoscaling"}
+    {
+        "gateway.networking.k8s.io",
+        "keda.sh",
+        "http.keda.sh",
+        "metrics.k8s.io",
+        "custom.metrics.k8s.io",
+        "autoscaling",
+    }
 )
 
 
@@ -54,10 +61,12 @@ class RestCluster:
             self._capabilities = Capabilities(frozenset(found))
         return self._capabilities
 
-    def get(self, kind: str, name: str, namespace: str | None = None) -> Manifest:
-        """GET one object."""
-        path = kind_named(kind).path(name, namespace)
-        return _object(self._send("GET", path, about=_about("get", kind, name, namespace)))
+    def get(
+        self, kind: str, name: str, namespace: str | None = None, *, subresource: str | None = None
+    ) -> Manifest:
+        """GET one object, or what is below it."""
+        path = kind_named(kind).path(name, namespace, subresource)
+        return _object(self._send("GET", path, about=_about("get", kind, name, namespace, subresource)))
 
     def list(
         self,

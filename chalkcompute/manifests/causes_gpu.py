@@ -27,6 +27,7 @@ GPU_TYPE_LABELS = (
 _GPU_RESOURCE = re.compile(r"(?:nvidia|amd)\.com/(?:gpu|mig-)[\w.-]*|gpu\.intel\.com/\w+|habana\.ai/gaudi")
 _SHOWN = 10  # nodes, or types of GPU: the rest are counted
 _KEEPS_AWAY = ("NoSchedule", "NoExecute")
+_CONDITION = re.compile(r"node(\.cloudprovider)?\.kubernetes\.io/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,22 +176,31 @@ def _kept_away(nodes: Sequence[_Node], resource: str, asked: int, pod: Pod) -> G
     """Every node that would do has a taint that the pod does not tolerate."""
     wanted = pod.node_selector.items()
     fitting = [n for n in nodes if n.gpus.get(resource, 0) >= asked and wanted <= n.labels.items()]
-    kept = {node.name: _untolerated(node, pod) for node in fitting}
-    if not fitting or not all(kept.values()):
+    kept = [taint for node in fitting for taint in _untolerated(node, pod)]
+    if not fitting or not all(_untolerated(node, pod) for node in fitting):
         return None
-    taints = sorted({taint for found in kept.values() for taint in found})
+    # What is tolerated already is among them: the setting takes the place of the default.
+    every = sorted({_taint_text(taint) for node in fitting for taint in _taints_to_tolerate(node)})
+    named = _listed(sorted({_taint_text(taint) for taint in kept}))
     return GpuShortage(
-        f"those that have the GPU keep the replica away by the taint {_listed(taints)}",
-        f"set CHALK_GPU_TOLERATIONS={','.join(taints)} and deploy again",
+        f"those that have the GPU keep the replica away by the taint {named}",
+        f"set CHALK_GPU_TOLERATIONS={','.join(every)} and deploy again",
     )
 
 
-def _untolerated(node: _Node, pod: Pod) -> list[str]:
+def _untolerated(node: _Node, pod: Pod) -> list[Mapping[str, Any]]:
     tolerations = (pod.manifest.get("spec") or {}).get("tolerations") or ()
     return [
-        _taint_text(taint)
+        taint for taint in _taints_to_tolerate(node) if not any(_tolerates(t, taint) for t in tolerations)
+    ]
+
+
+def _taints_to_tolerate(node: _Node) -> list[Mapping[str, Any]]:
+    """Taints that someone set the node aside with, without those that say that it is unwell."""
+    return [
+        taint
         for taint in node.taints
-        if taint.get("effect") in _KEEPS_AWAY and not any(_tolerates(t, taint) for t in tolerations)
+        if taint.get("effect") in _KEEPS_AWAY and not _CONDITION.match(str(taint.get("key")))
     ]
 
 

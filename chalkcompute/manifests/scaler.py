@@ -102,8 +102,8 @@ def _of_hpa(live: LiveGroup, hpa: Manifest | Unasked | None, now: datetime) -> A
         target=target,
         target_is_default=asked is None and CPU in target,
         current=current,
-        current_replicas=status.get("currentReplicas"),
-        desired_replicas=status.get("desiredReplicas"),
+        current_replicas=_count(hpa, "currentReplicas"),
+        desired_replicas=_count(hpa, "desiredReplicas"),
         last_scale_at=at,
         last_scale_reason=why,
         blind=blind,
@@ -133,8 +133,8 @@ def _of_keda(live: LiveGroup, found: Manifest | Unasked | None, now: datetime) -
         "ScaledObject",
         target=target,
         current=current,
-        current_replicas=made.get("currentReplicas"),
-        desired_replicas=made.get("desiredReplicas"),
+        current_replicas=_count(hpa, "currentReplicas"),
+        desired_replicas=_count(hpa, "desiredReplicas"),
         last_scale_at=at,
         last_scale_reason=why,
         blind=blind,
@@ -144,6 +144,12 @@ def _of_keda(live: LiveGroup, found: Manifest | Unasked | None, now: datetime) -
         last_active_at=parse_time(status.get("lastActiveTime")),
         conditions=(*_conditions(scaled), *_conditions(hpa)),
     )
+
+
+def _count(hpa: Manifest, field: str) -> int | None:
+    """A count of the status; it is 0 until a controller has looked, which nobody has counted."""
+    status = hpa.get("status") or {}
+    return status.get(field) if status.get("conditions") else None
 
 
 def _state(live: LiveGroup, scaled: Manifest) -> str | None:

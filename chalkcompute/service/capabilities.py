@@ -5,6 +5,7 @@ from __future__ import annotations
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import CapabilityError, ClusterError, ForbiddenError, ObjectNotFoundError
 from chalkcompute.manifests.placement import Profile
+from chalkcompute.manifests.scaler import INSTALL_METRICS
 from chalkcompute.spec import ScalingGroupSpec
 
 __all__ = ["check_capabilities"]
@@ -12,10 +13,6 @@ __all__ = ["check_capabilities"]
 _LOCAL_GATEWAY_CLASS = "chalk-local"
 """GatewayClass that every local cluster has, and no other."""
 
-_METRICS_INSTALL = (
-    "kubectl apply -f "
-    "https://github.com/kubernetes-sigs/metrics-server/releases/latest/download/components.yaml"
-)
 _KEDA_INSTALL = (
     "`helm repo add kedacore https://kedacore.github.io/charts`, "
     "`helm install keda kedacore/keda -n keda --create-namespace`, "
@@ -40,7 +37,7 @@ def check_capabilities(cluster: Cluster, spec: ScalingGroupSpec, profile: Profil
         stays = (
             f"it keeps the group at {spec.min_replicas}" if spec.mode == "hpa" else "it goes by requests only"
         )
-        remedy = _NEWER_LOCAL if _is_local(cluster) else f"`{_METRICS_INSTALL}` installs it"
+        remedy = _NEWER_LOCAL if _is_local(cluster) else f"`{INSTALL_METRICS}` installs it"
         warnings.append(
             "this cluster serves no `metrics.k8s.io` (metrics-server), so that the autoscaler cannot see how "
             f"much CPU the replicas use, and {stays}; {remedy}"

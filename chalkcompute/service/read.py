@@ -29,8 +29,9 @@ __all__ = [
     "get_group",
     "get_group_by_id",
     "list_groups",
+    "live_groups",
     "look_closer",
-    "read_hpa",
+    "pods_of",
     "snapshot",
     "way_in",
     "with_nodes",
@@ -106,6 +107,29 @@ def list_groups(
         NotFoundError: The namespace does not exist.
         SpecError: Tags that no label may have.
     """
+    found, live = _records_and_deployments(cluster, scope, include_deleted, tags)
+    now = world.now()
+    infos = [observe(group, now) for group in live]
+    if include_deleted:
+        alive = {group.record.id for group in live}  # one that is being deleted has a tombstone already
+        dead = [Tombstone.from_manifest(obj) for obj in found if is_tombstone(obj)]
+        infos += [observe_tombstone(tombstone) for tombstone in dead if tombstone.id not in alive]
+    return tuple(sorted(infos, key=lambda info: (info.name, info.created_at)))
+
+
+def live_groups(cluster: Cluster, scope: Scope) -> list[LiveGroup]:
+    """All groups that are not deleted, by their records and Deployments.
+
+    Raises:
+        NotFoundError: The namespace does not exist.
+    """
+    return _records_and_deployments(cluster, scope, False, None)[1]
+
+
+def _records_and_deployments(
+    cluster: Cluster, scope: Scope, include_deleted: bool, tags: Mapping[str, str] | None
+) -> tuple[list[Manifest], list[LiveGroup]]:
+    """What was found of records and tombstones, and the groups that are live."""
     checked = validate_tags(tags if tags is not None else {})
     wanted = ",".join(f"{key}={value}" for key, value in labels.tag_labels(checked).items())
     among = labels.records() if include_deleted else labels.active_records()
@@ -121,13 +145,7 @@ def list_groups(
             break  # else one was deleted between the two lists, or its Deployment by someone else: look again
     if not found and not deployments:
         read_namespace(cluster, scope.namespace)  # a third request, where nothing may mean a typing mistake
-    now = world.now()
-    infos = [observe(LiveGroup(record=record, deployment=deployments.get(record.id)), now) for record in live]
-    if include_deleted:
-        alive = {record.id for record in live}  # one that is being deleted has a tombstone already
-        dead = [Tombstone.from_manifest(obj) for obj in found if is_tombstone(obj)]
-        infos += [observe_tombstone(tombstone) for tombstone in dead if tombstone.id not in alive]
-    return tuple(sorted(infos, key=lambda info: (info.name, info.created_at)))
+    return found, [LiveGroup(record=record, deployment=deployments.get(record.id)) for record in live]
 
 
 def describe(cluster: Cluster, record: Record, *, world: World) -> ScalingGroupInfo:
@@ -169,13 +187,13 @@ def _with_autoscaler(cluster: Cluster, live: LiveGroup) -> LiveGroup:
     record = live.record
     if record.spec.mode == "fixed" or live.own_deployment is None:
         return live
-    live = replace(live, hpa=read_hpa(cluster, record))
+    live = replace(live, hpa=_hpa(cluster, record))
     if record.spec.mode == "keda" and live.scaled_object is UNASKED:
         return replace(live, scaled_object=_scaled_object(cluster, record))
     return replace(live, scaler_events=events_of(cluster, record))
 
 
-def read_hpa(cluster: Cluster, record: Record) -> Manifest | Unasked | None:
+def _hpa(cluster: Cluster, record: Record) -> Manifest | Unasked | None:
     """The HorizontalPodAutoscaler of a group, its own or KEDA's."""
     try:
         found = cluster.get("HorizontalPodAutoscaler", record.name, record.namespace)

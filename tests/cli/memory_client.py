@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chalk_cli.context import Client
-from chalkcompute import Content, Image, ScalingGroupSpec, Secret
+from chalkcompute import Content, Image, ScalingGroupSpec, Secret, UsageReport
 from chalkcompute.errors import ConflictError, NotFoundError
 from chalkcompute.secret import resolve
 from chalkcompute.types import (
@@ -61,6 +61,7 @@ class MemoryClient:
         images: The `Image` of each, or None.
         contents: What went with each.
         environ: The environment that `Secret.from_env` reads.
+        reports: What is used and served, one for each look; the last stays.
     """
 
     def __init__(self) -> None:
@@ -72,6 +73,7 @@ class MemoryClient:
         self.images: list[Image | None] = []
         self.contents: list[Content | None] = []
         self.environ: dict[str, str] = {}
+        self.reports: list[UsageReport] = [UsageReport(NOW, "abc123")]
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
     def connect(self, **settings: Any) -> MemoryClient:
@@ -105,6 +107,10 @@ class MemoryClient:
             f"scaling group `{name or id}` not found in namespace `abc123`",
             hint="list what exists with `chalk scaling-group list`",
         )
+
+    def scaling_group_usage(self, name: str | None = None) -> UsageReport:
+        self._called("usage", name=name)
+        return self.reports.pop(0) if len(self.reports) > 1 else self.reports[0]
 
     def read_secrets(self, secrets: Sequence[Secret], *, names_only: bool = False) -> Content:
         return resolve(secrets, self.environ, names_only=names_only)

@@ -137,7 +137,7 @@ def test_an_unexpected_exception_is_one_message_and_a_hint(invoke: Invoke, clien
     [
         (("scaling-gruop", "list"), "did you mean `scaling-group`?"),
         (("sg", "lst"), "did you mean `list`?"),
-        (("sg", "zzz"), "one of: create, list, get, delete, manifests"),
+        (("sg", "zzz"), "one of: create, list, get, top, delete, manifests"),
         (("sg", "list", "--nope"), "--nope"),
         (("--nope",), "--nope"),
     ],

@@ -14,8 +14,8 @@ __all__ = ["scaling_group"]
     cls=LazyGroup,
     lazy={
         verb: f"chalk_cli.commands.scaling_group.{verb}:{verb}_command"
-        for verb in ("create", "list", "get", "delete", "manifests")
+        for verb in ("create", "list", "get", "top", "delete", "manifests")
     },
 )
 def scaling_group() -> None:
-    """Create, list, inspect and delete scaling groups (short: `chalk sg`)."""
+    """Create, list, watch, inspect and delete scaling groups (short: `chalk sg`)."""

@@ -21,6 +21,12 @@ __all__ = ["list_command"]
     metavar="K=V,...",
     help="Only groups with these tags.  [repeatable]",
 )
+@click.option(
+    "-w",
+    "--watch",
+    is_flag=True,
+    help="Keep the table current until Ctrl-C; not on a terminal, a row whenever a group changes.",
+)
 @output_options(*OUTPUT_FORMATS)
 @verb_options
 @pass_cli
@@ -30,10 +36,14 @@ def list_command(
     *,
     all: bool,  # noqa: A002 - so that its environment variable ends in _ALL
     selector: tuple[str, ...],
+    watch: bool,
     output: str,
     table_format: str | None,
 ) -> None:
-    """List the scaling groups of the environment."""
+    """List the scaling groups of the environment.
+
+    With --watch, go on and tell what changes; with `-o json` one object for each change.
+    """
     tags: dict[str, str] = {}
     if selector:
         from chalkcompute.errors import SpecError
@@ -44,6 +54,11 @@ def list_command(
                 tags |= parse_tags(text)
         except SpecError as error:
             raise click.BadParameter(error.message, param_hint="--selector") from error
+    if watch:
+        from chalk_cli.watching import watch_groups
+
+        watch_groups(cli, cli.client(), include_deleted=all, tags=tags or None, output=output)
+        return
     response = cli.client().list_scaling_groups(include_deleted=all, tags=tags or None)
     groups = response.scaling_groups
 

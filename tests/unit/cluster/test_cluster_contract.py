@@ -209,7 +209,8 @@ def test_scale(cluster: RestCluster) -> None:
 def test_capabilities(cluster: RestCluster) -> None:
     assert cluster.capabilities().serves("gateway.networking.k8s.io", "httproutes", "v1")
     assert cluster.capabilities().serves("autoscaling", "horizontalpodautoscalers", "v2")
-    assert not cluster.capabilities().serves("keda.sh", "scaledobjects")
+    assert cluster.capabilities().serves("keda.sh", "scaledobjects")
+    assert not cluster.capabilities().serves("keda.sh", "triggerauthentications")
 
 
 def test_a_wrong_token(served: Served) -> None:

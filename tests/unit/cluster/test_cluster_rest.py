@@ -55,6 +55,16 @@ def test_a_kind_outside_the_table_is_a_mistake_of_ours() -> None:
         kind_named("Oops")
 
 
+def test_metrics_of_routes_are_asked_for_as_their_api_has_them() -> None:
+    script = Script({"kind": "MetricValueList", "items": []})
+    RestCluster(script).get("MetricValueList", "web", "team", subresource="requests_per_second")
+    assert script.asked[0].path == (
+        "/apis/custom.metrics.k8s.io/v1beta2/namespaces/team"
+        "/httproutes.gateway.networking.k8s.io/web/requests_per_second"
+    )
+    assert kind_named("PodMetrics").path(None, "team") == "/apis/metrics.k8s.io/v1beta1/namespaces/team/pods"
+
+
 def test_apply_is_server_side_strict_and_forced() -> None:
     script = Script(Response(201, json.dumps(DEPLOYMENT).encode(), ("mind the gap",)))
     applied = RestCluster(script).apply(DEPLOYMENT, dry_run=True)

@@ -170,6 +170,26 @@ def test_the_evidence_has_the_nodes_with_gpus() -> None:
     assert (len(seen.lines), seen.lines[-1]) == (11, "and 2 more")
 
 
+def test_the_setting_replaces_the_default_so_that_all_taints_are_in_it() -> None:
+    taints = [
+        {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"},
+        {"key": "sku", "value": "gpu", "effect": "NoSchedule"},
+    ]
+    verdict = verdict_on("1", "untolerated taint(s)", [nvidia("a", taints=taints)])
+    assert "by the taint `sku=gpu:NoSchedule`" in verdict.message
+    assert "CHALK_GPU_TOLERATIONS=nvidia.com/gpu=present:NoSchedule,sku=gpu:NoSchedule" in (
+        verdict.next or ""
+    )
+
+
+def test_a_node_that_is_unwell_is_not_to_be_tolerated() -> None:
+    taints = [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]
+    verdict = verdict_on(
+        "1", "untolerated taint {node.kubernetes.io/not-ready: }", [nvidia("a", taints=taints)]
+    )
+    assert "TOLERATIONS" not in (verdict.next or "")
+
+
 def test_a_taint_that_is_tolerated_keeps_nobody_away() -> None:
     gpu_taint = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
     soft = {"key": "sku", "value": "gpu", "effect": "PreferNoSchedule"}

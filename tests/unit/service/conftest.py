@@ -59,6 +59,8 @@ class ApiCluster:
             (k.group, version, k.plural) for k in KINDS for version in k.versions if k.kind not in KEDA
         }
         self.capable.add(("metrics.k8s.io", "v1beta1", "pods"))
+        self.pod_metrics: list[Manifest] = []
+        self.measured: dict[str, Manifest] = {}
         self.calls: list[tuple[str, str]] = []
         self.after: list[Callable[[], None]] = []
         self.collects: Callable[[Manifest], bool] = lambda _: True
@@ -112,8 +114,14 @@ class ApiCluster:
     def capabilities(self) -> Capabilities:
         return Capabilities(frozenset(self.capable))
 
-    def get(self, kind: str, name: str, namespace: str | None = None) -> Manifest:
+    def get(
+        self, kind: str, name: str, namespace: str | None = None, *, subresource: str | None = None
+    ) -> Manifest:
         self.calls.append(("get", kind))
+        if subresource is not None and subresource in self.measured:
+            return clone(self.measured[subresource])  # type: ignore[no-any-return]
+        if kind == "MetricValueList":
+            raise ObjectNotFoundError("the server could not find the metric", status=404, reason="NotFound")
         return self._do(lambda: self.api.get(kind, name, namespace or ""))  # type: ignore[no-any-return]
 
     def list(
@@ -126,6 +134,8 @@ class ApiCluster:
         metadata_only: bool = False,
     ) -> list[Manifest]:
         self.calls.append(("list", kind))
+        if kind == "PodMetrics":
+            return [clone(found) for found in self.pod_metrics]
         entry = by_kind(kind)
         selection = self._do(lambda: select(entry, namespace or "", labels or "", fields or ""))
         page = self._do(lambda: self.api.page(selection, ListQuery()))

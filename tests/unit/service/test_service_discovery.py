@@ -47,7 +47,9 @@ class Stub:
     def capabilities(self) -> Capabilities:
         return Capabilities(self.resources)
 
-    def get(self, kind: str, name: str, namespace: str | None = None) -> Manifest:
+    def get(
+        self, kind: str, name: str, namespace: str | None = None, *, subresource: str | None = None
+    ) -> Manifest:
         self._check(kind)
         if kind == "Namespace" and name.startswith("team"):
             return {"kind": kind, "metadata": {**self.metadata, "name": name}}

@@ -251,7 +251,9 @@ def _slow(cluster: ApiCluster, local: VolumeAccess, happens: Callable[[], object
     """One in which something happens while the claim is looked up."""
 
     class Slow(Local):
-        def get(self, kind: str, name: str, namespace: str | None = None) -> Manifest:
+        def get(
+            self, kind: str, name: str, namespace: str | None = None, *, subresource: str | None = None
+        ) -> Manifest:
             happens()
             return super().get(kind, name, namespace)
 
