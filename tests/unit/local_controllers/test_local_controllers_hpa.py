@@ -10,8 +10,6 @@ import pytest
 from chalkcompute.local.apimachinery.status import StatusError
 from chalkcompute.local.controllers.events import EventRecorder
 from chalkcompute.local.controllers.hpa import SYNC_SECONDS, AutoscalerController
-from chalkcompute.local.controllers.hpa_calculator import Tolerances
-from chalkcompute.local.controllers.hpa_decision import tolerances_of
 from chalkcompute.local.ports import Api, Change, Manifest
 from tests.unit.local_controllers.autoscaled import (
     NOW,
@@ -508,9 +506,3 @@ def test_a_refused_scaling_is_told(api: Api, clock: Clock) -> None:
     # What was not done is tried again, and does not count against any policy.
     world.look()
     assert [event["count"] for event in api.list("Event", "default")] == [2]
-
-
-def test_tolerances_are_those_of_the_behavior() -> None:
-    rules = {"scaleUp": {"tolerance": "0.05"}, "scaleDown": {"tolerance": "200m"}}
-    assert tolerances_of(make_autoscaler(behavior=rules)) == Tolerances(up=0.05, down=0.2)
-    assert tolerances_of(make_autoscaler(behavior={"scaleUp": {}})) == Tolerances(0.1, 0.1)
