@@ -292,8 +292,9 @@ class ScalingGroup:
             content: Raw body.
             headers: Request headers.
             params: Query parameters.
-            timeout: Seconds for each attempt.
-            cold_start_timeout: Seconds to go on trying; 0 tries once.
+            timeout: Seconds for each attempt; an attempt that a sleeping group wakes for may take
+                `cold_start_timeout` more.
+            cold_start_timeout: Seconds to go on trying, or to be held for a first replica; 0 tries once.
 
         Raises:
             NotFoundError: It is not deployed, or was deleted, whoever has its name now.

@@ -1,13 +1,15 @@
 """One HTTP request to a group's URL, patient with a gateway that has no replica to send it to yet.
 
 Only what never reached a replica is tried again: a connection that could not be made, and what the gateway
-itself refused (`refusals`; while a group is new, also what GET, HEAD and OPTIONS cannot tell from that). What
-a replica answers, 503 included, is returned at once, and a connection that ended after the request was sent
+itself refused (`refusals`; while a group is new, also what GET, HEAD and OPTIONS cannot tell from that). A
+gateway that holds requests to a group without a replica is given the time of a cold start to answer. What
+a replica answers, 503 included, is returned at once; a connection that ended after the request was sent
 fails at once, whatever the method.
 """
 
 from __future__ import annotations
 
+import functools
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -18,10 +20,10 @@ from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import ConfigError, UnreachableError
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.placement import Gateway
-from chalkcompute.service.outlook import is_hopeless, youth_left
+from chalkcompute.service.outlook import is_asleep, is_hopeless, youth_left
 from chalkcompute.service.reach import NoWayError, Reach
 from chalkcompute.service.read import WayIn, find_record, way_in
-from chalkcompute.service.refusals import Refusal, refusal
+from chalkcompute.service.refusals import Refusal, refusal, retry_after
 from chalkcompute.service.request import Call, join
 from chalkcompute.service.scope import Scope, World
 
@@ -82,6 +84,7 @@ def call_group(
         ca_pem=_read_pem(ca_file) if ca_file is not None else gateway().authority,
         address=address,
         addresses=lambda: gateway().addresses,
+        is_asleep=lambda: is_asleep(cluster, record),
         is_hopeless=lambda: is_hopeless(cluster, scope, name, world=world),
         youth_left=lambda: youth_left(cluster, record, world=world),
         sleep=world.sleep,
@@ -96,6 +99,7 @@ def send_call(
     ca_pem: str | None = None,
     address: str | None = None,
     addresses: Callable[[], Sequence[str]] = tuple,
+    is_asleep: Callable[[], bool] = lambda: False,
     is_hopeless: Callable[[], bool] = lambda: False,
     youth_left: Callable[[], float] = lambda: 0.0,
     transport: httpx.BaseTransport | None = None,
@@ -110,6 +114,7 @@ def send_call(
         ca_pem: Certificate authorities to trust besides the system's, PEM.
         address: The only address to go to, or None to go by the host name.
         addresses: The gateway's own addresses, for when its host name leads nowhere.
+        is_asleep: Whether the request is held until a first replica is ready; asked before each attempt.
         is_hopeless: Whether the group will not get a replica by itself; asked every ten seconds.
         youth_left: Seconds for which the gateway may not know the group yet; asked at most once, and only
             after an answer that would be explained by it.
@@ -131,8 +136,10 @@ def send_call(
     ) as reach:
         while True:
             began = monotonic()
+            held = patience.left() if is_asleep() else 0.0
+            build = functools.partial(call.build, web_url=web_url, held=held)
             try:
-                response = reach.send(lambda client: call.build(client, web_url))
+                response = reach.send(build)
             except NoWayError as error:
                 if error.is_final or not patience.after_no_connection(began):
                     raise error.explained(url) from error
@@ -140,7 +147,7 @@ def send_call(
                 why = str(error) or type(error).__name__
                 raise UnreachableError(f"no answer from `{url}`: {why}") from error
             else:
-                if not patience.after(refusal(call.method, response)):
+                if not patience.after(refusal(call.method, response), retry_after(response)):
                     return response
             sleep(patience.pause())
 
@@ -158,20 +165,33 @@ class _Patience:
         self._is_hopeless = is_hopeless
         self._youth_left = youth_left
         self._monotonic = monotonic
-        self._end = monotonic() + (call.cold_start_timeout if call.replayable else 0.0)
+        self._cold_end = monotonic() + call.cold_start_timeout
+        self._end = self._cold_end if call.replayable else monotonic()
         self._looked = monotonic()
         self._known_until: float | None = None
         self._down_since: float | None = None
         self._next_pause = _FIRST_PAUSE
+        self._least_pause = 0.0
         self._room = 0.0
 
-    def after(self, refused: Refusal | None) -> bool:
-        """Whether to try again after an answer that was refused for this reason, or was not."""
+    def left(self) -> float:
+        """Seconds that a request may be held: it may be one that can be sent only once."""
+        return max(0.0, self._cold_end - self._monotonic())
+
+    def after(self, refused: Refusal | None, retry_after: float | None) -> bool:
+        """Whether to try again after an answer that was refused for this reason, or was not.
+
+        `retry_after` are the seconds that a refusal by an activator asks for.
+        """
         self._down_since = None
         if refused is None or self._monotonic() >= self._end:
             return False
         if refused is Refusal.NO_REPLICA:
             return self._lasts(self._end)
+        if refused is Refusal.NOT_HELD:
+            self._least_pause = retry_after or 0.0
+            # Sooner than it says it would only say so again.
+            return self._lasts(self._end) and self._least_pause <= self._room
         if self._known_until is None:
             self._known_until = self._monotonic() + self._youth_left()
         return self._lasts(self._known_until)
@@ -184,7 +204,8 @@ class _Patience:
 
     def pause(self) -> float:
         """Seconds until the next attempt: each pause twice as long as the one before, the last one cut."""
-        pause = min(self._next_pause, self._room)
+        pause = max(min(self._next_pause, self._room), self._least_pause)
+        self._least_pause = 0.0
         self._next_pause = min(self._next_pause * 2, _LONGEST_PAUSE)
         return pause
 

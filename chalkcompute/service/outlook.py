@@ -15,7 +15,7 @@ from chalkcompute.service.read import get_group
 from chalkcompute.service.scope import Scope, World
 from chalkcompute.types import Manifest, Status
 
-__all__ = ["YOUTH", "is_hopeless", "youth_left"]
+__all__ = ["YOUTH", "is_asleep", "is_hopeless", "youth_left"]
 
 YOUTH = 15.0
 """Seconds that a gateway is given to learn of a route and of its replicas."""
@@ -29,6 +29,17 @@ def is_hopeless(cluster: Cluster, scope: Scope, name: str, *, world: World) -> b
         return True
     except ChalkError:
         return False  # the cluster does not tell; the gateway may recover all the same
+
+
+def is_asleep(cluster: Cluster, record: Record) -> bool:
+    """Whether a request to the group waits for its first replica. One request, of groups that may sleep."""
+    if record.spec.min_replicas > 0:
+        return False
+    try:
+        status = cluster.get("Deployment", record.name, record.namespace).get("status") or {}
+    except ChalkError:
+        return False  # it is gone, or the cluster does not tell: the request finds out
+    return not status.get("readyReplicas")
 
 
 def youth_left(cluster: Cluster, record: Record, *, world: World) -> float:

@@ -3,21 +3,29 @@
 A gateway and an application answer with the same status codes, and a request that reached a replica is never
 sent again. The rules, in this order:
 
-1. `x-envoy-upstream-service-time`: Envoy adds it to what a replica answered, and to nothing else
+1. 503 with `x-chalk-activator` and `Retry-After`: the local cluster's activator, which had held the request
+   for a first replica and gives it back (docs/guides/local-cluster.md). It is a server behind Envoy, so that
+   rule 2 would take it for a replica; none has seen the request. Tried again, with any method, not before the
+   time that it says.
+2. `x-envoy-upstream-service-time`: Envoy adds it to what a replica answered, and to nothing else
    (envoyproxy.io, "Router", HTTP headers). Never tried again, whatever status and body say.
-2. `server: envoy` or `istio-envoy` and a 503 with one of Envoy's own texts: `no healthy upstream`, or
+3. `server: envoy` or `istio-envoy` and a 503 with one of Envoy's own texts: `no healthy upstream`, or
    `upstream connect error … reset reason: … connection failure` or `… timeout`. The connection was never made
    (source/common/http/utility.cc, `resetReasonToString`, names the reasons); `connection termination` and
    resets come after the request was sent. `retried and the latest` is said by a gateway that tries again by
    itself, as the embedded one and Istio's do when no connection was made: what it may send a second time by
    a rule of its own, it may send a third time. No replica: tried again, with any method.
-3. Only while the gateway may still be catching up with a new group (`Accepted` and `Available` speak of the
+4. Only while the gateway may still be catching up with a new group (`Accepted` and `Available` speak of the
    control plane; `outlook.YOUTH` says how long), what it says before it knows the route or a replica of it:
    a. Envoy's 404: no content, no header but its own; with any method. Where Envoy is told to hide the header
-      of rule 1, as Envoy Gateway does by default, an application's 404 that is as bare looks just alike.
+      of rule 2, as Envoy Gateway does by default, an application's 404 that is as bare looks just alike.
    b. One of `_OWN_PAGES`, with any method: whichever proxy wrote it, the request got no further.
    c. Any other 404, 502 or 503 of a gateway that is not Envoy, with GET, HEAD and OPTIONS. It may be the
       application's own, but asking again changes nothing there (RFC 9110, section 9.2.1).
+
+The interceptor of KEDA's HTTP add-on, which holds requests on other clusters, ends a wait with a bare 504 or
+502 (its interceptor/handler/static.go), as applications and their proxies do too: it cannot be told apart for
+sure, and is not tried again.
 """
 
 from __future__ import annotations
@@ -29,8 +37,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Refusal", "refusal"]
+__all__ = ["Refusal", "refusal", "retry_after"]
 
+_ACTIVATOR = "x-chalk-activator"
 _FROM_A_REPLICA = "x-envoy-upstream-service-time"
 _ENVOYS = frozenset({"envoy", "istio-envoy"})
 _NO_REPLICA = re.compile(
@@ -56,17 +65,21 @@ _OWN_PAGES = (
 _BARE = frozenset({"alt-svc", "connection", "content-length", "date", "server"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _TEXT = 512
+_SECONDS = re.compile(r"[0-9]{1,6}")
 
 
 class Refusal(enum.Enum):
     """Why a gateway answered by itself."""
 
     NO_REPLICA = "no replica took the connection"
+    NOT_HELD = "no replica was ready in time, or too many requests waited for one"
     PERHAPS_NOT_KNOWN = "if the group is new to it, it knows no route or no replica yet"
 
 
 def refusal(method: str, response: httpx.Response) -> Refusal | None:
     """Why the gateway answered this by itself; None if a replica did, or may have."""
+    if _ACTIVATOR in response.headers and retry_after(response) is not None:
+        return Refusal.NOT_HELD
     if _FROM_A_REPLICA in response.headers:
         return None
     status = response.status_code
@@ -77,6 +90,12 @@ def refusal(method: str, response: httpx.Response) -> Refusal | None:
     if status in (404, 502, 503) and method.upper() in _SAFE:
         return Refusal.PERHAPS_NOT_KNOWN
     return None
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Seconds after which a 503 says that the request may be sent again; None if it does not say."""
+    text = response.headers.get("retry-after", "") if response.status_code == 503 else ""
+    return float(text) if _SECONDS.fullmatch(text) else None
 
 
 def _by_envoy(method: str, response: httpx.Response) -> Refusal | None:

@@ -31,8 +31,8 @@ class Call:
         content: Raw body.
         headers: Request headers.
         params: Query parameters.
-        timeout: Seconds for each attempt.
-        cold_start_timeout: Seconds to go on trying while the gateway has no replica; 0 tries once.
+        timeout: Seconds for each attempt, besides those that it may be held for a first replica.
+        cold_start_timeout: Seconds to go on trying, or to be held, while there is no replica; 0 tries once.
 
     Raises:
         SpecError: It can be no request; `field` names the argument.
@@ -78,8 +78,13 @@ class Call:
         """Whether the body can be sent a second time."""
         return self.content is None or isinstance(self.content, str | bytes)
 
-    def build(self, client: httpx.Client, web_url: str) -> httpx.Request:
+    def build(self, client: httpx.Client, web_url: str, *, held: float = 0.0) -> httpx.Request:
         """The request.
+
+        Args:
+            client: Whose request it is.
+            web_url: The group's URL.
+            held: Seconds that it may be held for a first replica, on top of `timeout`.
 
         Raises:
             SpecError: It cannot be made of this: a body that is no JSON, a path that is no part of a URL.
@@ -91,6 +96,7 @@ class Call:
             url = httpx.URL(join(web_url, self.path))
             if self.params:
                 url = url.copy_merge_params(dict(self.params))
+            usual, longest = client.timeout, self.timeout + held
             return client.build_request(
                 self.method,
                 url,
@@ -98,6 +104,8 @@ class Call:
                 data=self.data,
                 content=content,
                 headers=self.headers,
+                # Writing may wait as well: of what is held, the body is read in part only.
+                timeout=httpx.Timeout(connect=usual.connect, pool=usual.pool, read=longest, write=longest),
             )
         except httpx.InvalidURL as error:
             raise SpecError(f"`path` cannot be part of a URL: {error}", field="path") from error

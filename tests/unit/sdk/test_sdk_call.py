@@ -390,3 +390,69 @@ def test_a_body_that_can_be_read_once_is_sent_once(clock: Clock) -> None:
     gateway = Gateway(COLD)
     assert send(gateway, clock, Call(content=iter([b"a"]))).status_code == 503
     assert len(gateway.asked) == 1
+
+
+def activator_says(reason: str, seconds: str = "10", **headers: str) -> httpx.Response:
+    """As it comes through Envoy: with what Envoy adds to the answers of servers behind it."""
+    marked = {**FROM_A_REPLICA, "x-chalk-activator": reason, "retry-after": seconds, **headers}
+    return httpx.Response(503, headers=marked, text="why")
+
+
+@pytest.mark.parametrize("reason", ["timeout", "too-many", "too-large", "stopping", "again"])
+def test_what_the_activator_gives_back_no_replica_has_seen(clock: Clock, reason: str) -> None:
+    gateway = Gateway(activator_says(reason), httpx.Response(200))
+    assert send(gateway, clock, Call(json={})).status_code == 200
+    assert (len(gateway.asked), clock.now) == (2, 10.0)
+
+
+def test_pauses_grow_past_what_the_activator_asks_for(clock: Clock) -> None:
+    gateway = Gateway(*[activator_says("again", "1")] * 5, httpx.Response(200))
+    assert send(gateway, clock, Call()).status_code == 200
+    assert clock.now == 1 + 1 + 1 + 2 + 4
+
+
+def test_the_activator_is_not_asked_sooner_than_it_says(clock: Clock) -> None:
+    gateway = Gateway(activator_says("timeout", "10"))
+    assert send(gateway, clock, Call(cold_start_timeout=25)).headers["x-chalk-activator"] == "timeout"
+    assert (len(gateway.asked), clock.now) == (3, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        (Call(cold_start_timeout=0), activator_says("timeout")),
+        (Call(content=iter([b"once"])), activator_says("timeout")),
+        (Call(), httpx.Response(503, headers={**FROM_A_REPLICA, "x-chalk-activator": "timeout"})),
+        (Call(), activator_says("timeout", "Mon, 30 Nov 2026 19:13:13 GMT")),
+        (Call(), httpx.Response(503, headers={**FROM_A_REPLICA, "retry-after": "1"})),
+        (Call(), httpx.Response(200, headers={"x-chalk-activator": "timeout", "retry-after": "1"})),
+    ],
+    ids=["once", "iterator", "no Retry-After", "a date", "no marker", "no 503"],
+)
+def test_what_only_resembles_the_activator_is_returned(
+    clock: Clock, call: Call, answer: httpx.Response
+) -> None:
+    gateway = Gateway(answer)
+    assert send(gateway, clock, call).status_code == answer.status_code
+    assert len(gateway.asked) == 1
+
+
+def test_a_group_that_will_not_get_a_replica_is_not_asked_for_again(clock: Clock) -> None:
+    gateway = Gateway(activator_says("timeout", "15"))
+    send(gateway, clock, Call(), is_hopeless=lambda: clock.now > 20)
+    assert clock.now == 30.0
+
+
+def test_a_request_that_may_be_held_is_given_the_time_of_a_cold_start(clock: Clock) -> None:
+    asleep = iter([True, True, False])
+    gateway = Gateway(activator_says("timeout", "100"), activator_says("again", "50"), httpx.Response(200))
+    send(gateway, clock, Call(timeout=5, cold_start_timeout=200), is_asleep=lambda: next(asleep))
+    limits = [asked.extensions["timeout"] for asked in gateway.asked]
+    assert [limit["read"] for limit in limits] == [205.0, 105.0, 5.0]
+    assert [limit["connect"] for limit in limits] == [5.0] * 3
+
+
+def test_a_request_that_can_be_sent_only_once_may_be_held_as_long(clock: Clock) -> None:
+    gateway = Gateway(httpx.Response(200))
+    send(gateway, clock, Call(content=iter([b"x"]), timeout=5), is_asleep=lambda: True)
+    assert gateway.asked[0].extensions["timeout"]["read"] == 305.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import pytest
 from chalkcompute import ChalkClient, ScalingGroupSpec, Status
 from chalkcompute.errors import ConfigError, ForbiddenError, ServerBusyError, UnreachableError
 from chalkcompute.manifests.record import Record
-from chalkcompute.service.outlook import YOUTH, is_hopeless, youth_left
+from chalkcompute.service.outlook import YOUTH, is_asleep, is_hopeless, youth_left
 from chalkcompute.service.read import find_record
 from chalkcompute.service.scope import Scope, World
 from chalkcompute.settings import Settings
@@ -62,6 +63,23 @@ def fail(cluster: ApiCluster) -> None:
 def record(client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec) -> Record:
     client.create_scaling_group(spec)
     return find_record(cluster, "default", "web")
+
+
+def test_a_group_that_may_sleep_is_asleep_without_a_ready_replica(
+    cluster: ApiCluster, record: Record
+) -> None:
+    dozing = replace(record, spec=replace(record.spec, min_replicas=0))
+    assert not is_asleep(cluster, record)
+    assert is_asleep(cluster, dozing)
+    cluster.set_status("Deployment", "web", {"observedGeneration": 1, "replicas": 1, "readyReplicas": 1})
+    assert not is_asleep(cluster, dozing)
+
+
+def test_a_group_that_the_cluster_does_not_tell_of_is_not_taken_to_sleep(
+    reconnect: Reconnect, record: Record
+) -> None:
+    _, failing = reconnect(fail={("get", "Deployment"): ForbiddenError("no", status=403)})
+    assert not is_asleep(failing, replace(record, spec=replace(record.spec, min_replicas=0)))
 
 
 def test_a_group_that_failed_is_hopeless(
