@@ -123,6 +123,7 @@ class Sampler:
         self._clock = clock
         self._now = now
         self._followed: dict[tuple[str, str], _Followed] = {}
+        self._usages: list[PodUsage] = []
         self._whole: Series | None = None
 
     async def run(self) -> None:
@@ -143,15 +144,12 @@ class Sampler:
             for container in running
             if (sample := samples.get(_key(container))) is not None
         }
+        self._usages = pod_usages((each.container, each.series) for each in self._followed.values())
         if whole is not None:
             self._whole = self._whole.followed_by(whole) if self._whole is not None else Series(whole)
 
     def pods(self, namespace: str = "") -> Sequence[PodUsage]:
-        return pod_usages(
-            (followed.container, followed.series)
-            for followed in self._followed.values()
-            if namespace in ("", followed.container.namespace)
-        )
+        return [usage for usage in self._usages if namespace in ("", usage.namespace)]
 
     def node(self) -> NodeUsage | None:
         whole = self._whole
