@@ -15,6 +15,7 @@ import json
 import random
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -214,6 +215,7 @@ class Traffic:
         assert not self._thread.is_alive(), "some request neither ends nor fails"
         numbers = sorted(entry.number for entry in self.ledger.entries)
         assert numbers == list(range(self.sent)), "every request has one fate"
+        sys.stdout.write(f"{self.ledger}\n")  # pytest shows it with -rP, and when a test fails
 
     def flow(self, more: int) -> None:
         """Let it flow until so many more requests have ended."""

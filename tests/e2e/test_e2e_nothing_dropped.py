@@ -21,6 +21,8 @@ import websocket
 from tests.e2e.harness import Chalk, Kubernetes, eventually
 from tests.e2e.load import PROGRAM, Door, Traffic
 
+pytestmark = pytest.mark.timeout(300)
+
 Doors = Callable[[str], Door]
 
 LONG = 4.0
@@ -173,3 +175,56 @@ def test_open_streams_go_on_through_a_rolling_update(serve: Any, open_door: Door
         assert socket.recv() == "the old one still talks"
         listener.join()
     assert events == [f"data: one {replica}\n"] * 40
+
+
+ZERO = ("--min-replicas=0", "--max-replicas=3", "--idle-timeout=3s")
+
+
+@pytest.fixture
+def _keda(kubernetes: Kubernetes, real: bool) -> None:
+    served = kubernetes.serves("keda.sh/v1alpha1", "scaledobjects") and kubernetes.serves(
+        "http.keda.sh/v1beta1", "interceptorroutes"
+    )
+    if not served:
+        assert real, "the embedded cluster has KEDA, always"
+        pytest.skip("the cluster has no KEDA with its HTTP add-on")
+
+
+@pytest.mark.usefixtures("_keda")
+def test_a_scale_to_zero_and_back_loses_nothing(
+    serve: Any, door: Doors, kubernetes: Kubernetes, namespace: str
+) -> None:
+    def asleep() -> bool:
+        return not kubernetes.pods(namespace, "sleepy")
+
+    serve("sleepy", "--env=WORD=one", *ZERO)
+    found = door("sleepy")
+    eventually(lambda: found.ask("/", timeout=90)[0] == 200, "it answers through the gateway")
+    replicas: set[str] = set()
+    for _ in range(2):
+        eventually(asleep, "its last replica has gone")
+        with Traffic(found) as traffic:  # sixty a second, from the first moment
+            traffic.flow(60)
+        assert not traffic.ledger.lost, str(traffic.ledger)
+        assert not replicas & set(traffic.ledger.replicas()), "each time others have answered"
+        replicas |= set(traffic.ledger.replicas())
+    # At about the time when it falls asleep: just before, just then, just after.
+    for late in range(8):
+        status, _, body = found.ask("/", method="POST", body=b"late", timeout=90)
+        assert (status, json.loads(body)["length"]) == (200, 4)
+        time.sleep(2.8 + 0.2 * late)
+
+
+@pytest.mark.usefixtures("_keda")
+def test_from_fixed_to_zero_to_a_range_and_back_loses_nothing(serve: Any, open_door: Doors) -> None:
+    serve("modes", "--replicas=2")
+    with no_request_lost(open_door("modes")) as traffic:
+        for mode in (
+            ZERO,
+            (*ZERO, "--env=WORD=two"),
+            ("--min-replicas=1", "--max-replicas=3", "--target-cpu=100", "--env=WORD=two"),
+            (*ZERO, "--env=WORD=two"),
+            ("--replicas=2", "--env=WORD=two"),
+        ):
+            serve("modes", *mode)
+            traffic.flow(60)
