@@ -46,6 +46,7 @@ def with_flags(text: str, field: str | None = None) -> str:
         field: The field that it is about: replaced once, since a value may be the same word.
     """
     for name, flag in FLAGS.items():
+        text = text.replace(f"`{name}` (`{flag}`)", f"`{flag}`")  # of who names both
         text = text.replace(f"`{name}`", f"`{flag}`").replace(f"`{name}=", f"`{flag}=")
     return text.replace(f"`{field}`", f"`{flag_of(field)}`", 1) if field is not None else text
 

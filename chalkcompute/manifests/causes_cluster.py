@@ -250,12 +250,10 @@ def readiness_verdict(pod: Pod, live: LiveGroup, now: datetime) -> Verdict | Non
 
 def _starting(text: str, pod: Pod, port: int) -> tuple[str, str]:
     """What a failing startup probe means while it may still fail."""
-    probe = pod.startup_probe
-    allowed = int(probe.get("failureThreshold", 3)) * int(probe.get("periodSeconds", 10))
     why = text.removeprefix(STARTUP_FAILED).strip()
     return (
-        f"the server is still starting, which may take {allowed} s: port {port} does not answer its probe yet"
-        + (f" ({why})" if why else ""),
+        f"the server is still starting, which may take {pod.startup_seconds} s: port {port} does not answer "
+        "its probe yet" + (f" ({why})" if why else ""),
         "wait; if it needs longer, raise `startup_timeout_seconds` (`--startup-timeout`)",
     )
 

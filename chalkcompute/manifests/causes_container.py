@@ -225,7 +225,7 @@ def _too_slow(pod: Pod, live: LiveGroup) -> Verdict | None:
     """The kubelet ended the container because its startup probe failed for as long as it may."""
     probe = pod.startup_probe
     period = int(probe.get("periodSeconds", 10))
-    allowed = int(probe.get("failureThreshold", 3)) * period
+    allowed = pod.startup_seconds
     failures = [
         event
         for event in events_about(live.events, pod, "Unhealthy")

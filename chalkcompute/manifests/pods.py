@@ -127,6 +127,12 @@ class Pod:
         return _declared(self.manifest).get("startupProbe") or {}
 
     @property
+    def startup_seconds(self) -> int:
+        """How long a start is left alone: the first probe comes at once, the last failure ends it."""
+        probe = self.startup_probe
+        return (int(probe.get("failureThreshold", 3)) - 1) * int(probe.get("periodSeconds", 10))
+
+    @property
     def has_started(self) -> bool:
         """Whether the startup probe has been passed, or there is none."""
         return not self.startup_probe or bool(self.container.get("started"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
-from tests.e2e.harness import Chalk, Kubernetes, eventually
+from tests.e2e.harness import SERVER, Chalk, Kubernetes, eventually
 
 # A replica that uses all it may use is at 100 % of its request: an autoscaler that measures has no reason
 # to add replicas in the middle of a test.
@@ -85,7 +86,9 @@ def test_scaling_up_and_down_a_fixed_count(chalk: Chalk, kubernetes: Kubernetes,
     assert {p["metadata"]["uid"] for p in kubernetes.pods(namespace, "fixed")} <= pods
 
 
-def test_scale_to_zero_needs_what_wakes_it(chalk: Chalk, kubernetes: Kubernetes, namespace: str) -> None:
+def test_scale_to_zero_needs_what_wakes_it(
+    chalk: Chalk, kubernetes: Kubernetes, namespace: str, real: bool
+) -> None:
     flags = ["--min-replicas=0", "--max-replicas=2"]
     served = kubernetes.serves("keda.sh/v1alpha1", "scaledobjects") and kubernetes.serves(
         "http.keda.sh/v1beta1", "interceptorroutes"
@@ -93,9 +96,10 @@ def test_scale_to_zero_needs_what_wakes_it(chalk: Chalk, kubernetes: Kubernetes,
     keda = os.environ.get("CHALK_KEDA_NAMESPACE", "keda")
     interceptor = os.environ.get("CHALK_KEDA_INTERCEPTOR_SERVICE", "keda-add-ons-http-interceptor-proxy")
     if not served or kubernetes.find(f"/api/v1/namespaces/{keda}/services/{interceptor}") is None:
+        assert real, "the local cluster has KEDA's kinds and its interceptor"
         refused = chalk.serve("sleepy", *flags, code=2)
         assert "KEDA" in refused.err
-        assert "min_replicas" in refused.err
+        assert "`--min-replicas=0`" in refused.err
         assert kubernetes.group_objects(namespace, "sleepy") == []
         return
     chalk.serve("sleepy", *flags, "--no-wait")
@@ -118,3 +122,49 @@ def test_scale_to_zero_needs_what_wakes_it(chalk: Chalk, kubernetes: Kubernetes,
     assert replicas(kubernetes, namespace, "sleepy") == 1
     chalk.sg("delete", "sleepy")
     assert [o for o in kubernetes.group_objects(namespace, "sleepy") if "chalk-sg-hist-" not in o] == []
+
+
+def test_an_autoscaler_made_by_hand_is_named_and_left_alone(
+    chalk: Chalk, kubernetes: Kubernetes, namespace: str
+) -> None:
+    chalk.serve("mine", "--replicas=1")
+    path = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
+    made = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "by-hand", "namespace": namespace},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "mine"},
+            "maxReplicas": 2,
+        },
+    }
+    status, body = kubernetes.request("post", path, made)
+    assert status == 201, body
+    refused = chalk.serve("mine", "--min-replicas=1", "--max-replicas=3", FULL, code=4)
+    assert "HorizontalPodAutoscaler `by-hand`" in refused.err
+    assert f"kubectl delete horizontalpodautoscaler by-hand -n {namespace}" in refused.err
+    assert chalk.sg("get", "mine", "-o", "json").json()["revision"] == 1
+    assert hpa(kubernetes, namespace, "mine") is None
+    assert kubernetes.request("delete", f"{path}/by-hand")[0] == 200
+    chalk.serve("mine", "--min-replicas=1", "--max-replicas=3", FULL)
+    assert hpa(kubernetes, namespace, "mine") is not None
+
+
+SLOW = f"import time; time.sleep(8); {SERVER[2]}"
+
+
+def test_a_slow_start_is_waited_for(chalk: Chalk, kubernetes: Kubernetes, namespace: str) -> None:
+    entrypoint = json.dumps(["python", "-c", SLOW])
+    slow = ["--startup-timeout=2m", "--readiness-path=/", f"--entrypoint={entrypoint}"]
+    short = chalk.serve("slow", *slow, "--timeout=100")
+    assert "a replica may take 120 s to start (`--startup-timeout`)" in short.err
+    assert "after 100 s" in short.err
+    (pod,) = kubernetes.pods(namespace, "slow")
+    assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+    container = kubernetes.container(namespace, "slow")
+    assert container["startupProbe"]["httpGet"] == container["readinessProbe"]["httpGet"]
+    assert kubernetes.deployment(namespace, "slow")["spec"]["progressDeadlineSeconds"] == 720
+    (line,) = (text for text in chalk.sg("get", "slow").out.splitlines() if "Startup timeout" in text)
+    assert "120s" in line
+    again = chalk.serve("slow", *slow[1:], "--startup-timeout=3m", "-o", "json", "--no-wait").json()
+    assert (again["changes"], again["previous_revision"]) == (["startup_timeout_seconds"], 1)

@@ -220,7 +220,7 @@ def test_other_reasons_stay_the_schedulers() -> None:
 # --- a start that takes too long
 
 STARTING = "Startup probe failed: dial tcp 10.0.0.7:8080: connect: connection refused"
-PROBE = {"tcpSocket": {"port": "http"}, "periodSeconds": 5, "failureThreshold": 12}
+PROBE = {"tcpSocket": {"port": "http"}, "periodSeconds": 5, "failureThreshold": 13}
 
 
 def a_slow_pod(state: dict[str, Any], *, restarts: int = 0, ran: int = 0, code: int = 137) -> dict[str, Any]:
