@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chalkcompute.local.controllers.hpa_behavior import History
 from chalkcompute.local.controllers.hpa_calculator import Tolerances
-from chalkcompute.local.controllers.hpa_decision import Scale, decide, tolerances_of
+from chalkcompute.local.controllers.hpa_decision import Decision, Scale, decide, rescaled, tolerances_of
 from chalkcompute.local.controllers.hpa_metrics import Sources
 from chalkcompute.local.ports import Manifest
 from tests.properties import examples
@@ -28,6 +28,14 @@ def test_tolerances_are_those_of_the_behavior() -> None:
     rules = {"scaleUp": {"tolerance": "0.05"}, "scaleDown": {"tolerance": "200m"}}
     assert tolerances_of(make_autoscaler(behavior=rules)) == Tolerances(up=0.05, down=0.2)
     assert tolerances_of(make_autoscaler(behavior={"scaleUp": {}})) == Tolerances(0.1, 0.1)
+
+
+def test_what_could_not_be_scaled_is_wanted_as_before() -> None:
+    decision = Decision({"conditions": [], "desiredReplicas": 1}, (), History(), 3, "because")
+    failed = rescaled(decision, {"desiredReplicas": 2}, NOW, "nobody may").status
+    assert failed["desiredReplicas"] == 2
+    done = rescaled(decision, {"desiredReplicas": 2}, NOW, None).status
+    assert (done["desiredReplicas"], done["lastScaleTime"]) == (3, "2026-11-30T12:00:00Z")
 
 
 def looked(
