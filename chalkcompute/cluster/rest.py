@@ -291,6 +291,8 @@ def _from_aggregated(answer: Mapping[str, Any]) -> set[tuple[str, str, str]]:
         (group["metadata"]["name"], version["version"], resource["resource"])
         for group in answer.get("items") or ()
         for version in group.get("versions") or ()
+        # What another server answers for (metrics-server) is still listed when that one is away.
+        if version.get("freshness") != "Stale"
         for resource in version.get("resources") or ()
     }
 

@@ -10,7 +10,8 @@ from chalkcompute.types import Manifest
 __all__ = ["horizontal_pod_autoscaler", "interceptor_route", "scaled_object"]
 
 _CONCURRENCY = 100  # requests in flight that one replica is thought to carry; KEDA's own default
-_COLD_START = "300s"  # a request waits that long for the first replica; KEDA's default is for ever
+_COLD_START_SECONDS = 300  # a request waits that long for the first replica; KEDA's default is for ever
+_LONGEST_HOLD_SECONDS = 3600  # nobody waits for longer, while every request held takes memory
 _IDLE_SECONDS = 300  # KEDA's own default
 
 
@@ -38,7 +39,12 @@ def horizontal_pod_autoscaler(spec: ScalingGroupSpec, placement: Placement) -> M
 
 
 def interceptor_route(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
-    """The InterceptorRoute `<name>`: holds requests until a replica is ready, and counts them."""
+    """The InterceptorRoute `<name>`: holds requests until a replica is ready, and counts them.
+
+    For as long as a replica may take to start, where that is longer than usual: else no request that wakes a
+    slow one would ever be answered by it.
+    """
+    held = min(max(_COLD_START_SECONDS, spec.startup_timeout_seconds or 0), _LONGEST_HOLD_SECONDS)
     return {
         "apiVersion": "http.keda.sh/v1beta1",
         "kind": "InterceptorRoute",
@@ -47,7 +53,7 @@ def interceptor_route(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
             "target": {"service": labels.vip_name(spec.name), "portName": placement.ports.name(spec.port)},
             "rules": [{"hosts": [placement.host(spec.name)]}],
             "scalingMetric": {"concurrency": {"targetValue": _CONCURRENCY}},
-            "timeouts": {"readiness": _COLD_START},
+            "timeouts": {"readiness": f"{held}s"},
         },
     }
 

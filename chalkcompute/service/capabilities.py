@@ -39,8 +39,8 @@ def check_capabilities(cluster: Cluster, spec: ScalingGroupSpec, profile: Profil
         )
         remedy = _NEWER_LOCAL if _is_local(cluster) else f"`{INSTALL_METRICS}` installs it"
         warnings.append(
-            "this cluster serves no `metrics.k8s.io` (metrics-server), so that the autoscaler cannot see how "
-            f"much CPU the replicas use, and {stays}; {remedy}"
+            "this cluster serves no `metrics.k8s.io` (metrics-server is not there, or is down), so that the "
+            f"autoscaler cannot see how much CPU the replicas use, and {stays}; {remedy}"
         )
     return warnings
 

@@ -7,6 +7,7 @@ gone: they are skipped there, and fail on the local cluster, which has all that 
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.harness import Chalk, Kubernetes, eventually
+from tests.e2e.load import PROGRAM, Door, Traffic
 
 # A replica that uses all it may use is at 100 % of its request: an autoscaler that measures has no reason
 # to add replicas in the middle of a test.
@@ -133,3 +135,21 @@ def test_a_transition(
     assert ("the number of replicas is fixed at" in deploy.err) == (after == "fixed")
     assert chalk.sg("get", "web", "-o", "json").json()["status"] == "Available"
     assert answer("web")[0] == 200
+
+
+def test_no_request_is_lost_on_the_way(
+    chalk: Chalk, kubernetes: Kubernetes, namespace: str, door: Callable[[str], Door], real: bool
+) -> None:
+    """Requests go on while the gateway is led to KEDA's interceptor and away from it."""
+    if not has_keda(kubernetes):
+        assert real, "the local cluster has KEDA's kinds and its interceptor"
+        pytest.skip("this cluster lacks KEDA or its HTTP add-on")
+    program = [f"--entrypoint={json.dumps(['python', '-c', PROGRAM])}", "--shutdown-delay=5"]
+    chalk.serve("web", *flags("fixed", 2), *program)
+    found = door("web")
+    eventually(lambda: found.ask("/")[0] == 200, "it answers through the gateway")
+    with Traffic(found) as traffic:
+        for mode, count in (("hpa", 2), ("keda", 0), ("fixed", 2), ("keda", 0), ("hpa", 2), ("fixed", 1)):
+            chalk.serve("web", *flags(mode, count), *program)
+            traffic.flow(60)
+    assert not traffic.ledger.lost, str(traffic.ledger)

@@ -149,6 +149,17 @@ def test_capabilities_cost_one_request_once() -> None:
     assert len(script.asked) == 1
 
 
+def test_an_aggregated_api_whose_server_is_away_is_not_served() -> None:
+    def group(name: str, resource: str, freshness: str) -> dict[str, Any]:
+        version = {"version": "v1", "resources": [{"resource": resource}], "freshness": freshness}
+        return {"metadata": {"name": name}, "versions": [version]}
+
+    items = [group("metrics.k8s.io", "pods", "Stale"), group("keda.sh", "scaledobjects", "Current")]
+    found = RestCluster(Script({"kind": "APIGroupDiscoveryList", "items": items})).capabilities()
+    assert not found.serves("metrics.k8s.io", "pods")
+    assert found.serves("keda.sh", "scaledobjects")
+
+
 def test_an_old_server_is_asked_group_by_group() -> None:
     script = Script(
         {

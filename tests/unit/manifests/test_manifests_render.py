@@ -229,6 +229,14 @@ def test_an_idle_group_sleeps_after_a_time_that_can_be_set(asked: int | None, id
     assert (body["cooldownPeriod"], body["initialCooldownPeriod"]) == (idle, idle)
 
 
+@pytest.mark.parametrize(
+    ("startup", "held"), [(None, "300s"), (60, "300s"), (1200, "1200s"), (7200, "3600s")]
+)
+def test_a_request_is_held_for_as_long_as_a_start_may_take(startup: int | None, held: str) -> None:
+    route = of_kind("InterceptorRoute", rendered(min_replicas=0, startup_timeout_seconds=startup))
+    assert route["spec"]["timeouts"] == {"readiness": held}
+
+
 def test_the_host_is_the_environment_and_the_name() -> None:
     assert of_kind("HTTPRoute", rendered())["spec"]["hostnames"] == ["abc123-inference.gw.chalk.ai"]
     assert a_placement().web_url("inference") == "https://abc123-inference.gw.chalk.ai"
