@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,3 +58,17 @@ def test_a_killed_daemon_leaves_no_groups_after_the_next_command(cluster: LocalC
     assert survivors(family) == []
     cluster("local", "down")
     assert not [group for group in before if group.exists()]
+
+
+def test_a_group_wants_a_gpu_that_this_machine_lacks(cluster: LocalCluster) -> None:
+    cluster("local", "up")
+    count = cluster.status()["gpus"]["count"]
+    cluster(
+        "scaling-group", "create", "--name=model", "--image=python:3.12", f"--gpu={count + 1}", "--no-wait"
+    )
+    deadline = time.monotonic() + 60
+    while not (verdict := json.loads(cluster("scaling-group", "get", "model", "-o", "json"))["verdict"]):
+        assert time.monotonic() < deadline, "there is no verdict"
+        time.sleep(0.2)
+    assert verdict["cause"] == "Unschedulable"
+    assert "nvidia.com/gpu" in str(verdict)

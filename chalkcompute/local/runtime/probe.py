@@ -6,14 +6,17 @@ are forked there, never in the daemon.
 """
 
 # Shares its start-up budget with the init: no pathlib.
-# ruff: noqa: PTH100, PTH102, PTH120
+# ruff: noqa: PTH100, PTH101, PTH102, PTH106, PTH112, PTH120
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,6 +30,7 @@ __all__ = ["Capabilities", "probe_machine"]
 
 _RUN = "import sys; sys.path.insert(0, sys.argv[1]); import probe; probe.main()"
 _TIMEOUT_SECONDS = 20
+TRIAL = "trial-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +41,28 @@ class Capabilities:
         root_namespaces: Mount and pid namespaces as root.
         user_namespaces: The same inside a user namespace, with a mount.
         notification: seccomp user notification.
+        disk: What replicas write can be kept in the state folder; else it is kept in memory.
     """
 
     root_namespaces: str | None
     user_namespaces: str | None
     notification: str | None
+    disk: str | None = "not tried"
 
 
-def probe_machine() -> Capabilities:
-    """Find out what this machine allows, in some ten milliseconds."""
+def probe_machine(folder: str | None = None) -> Capabilities:
+    """Find out what this machine allows, in some ten milliseconds.
+
+    Args:
+        folder: Where what replicas write is to be kept; None to leave that open.
+    """
     if not kernel.supported():
         why = f"not available on {os.uname().sysname} {os.uname().machine}"
         return Capabilities(why, why, why)
     python = getattr(sys, "_base_executable", None) or sys.executable
     try:
         answer = subprocess.run(
-            [python, "-I", "-S", "-c", _RUN, os.path.dirname(os.path.abspath(__file__))],
+            [python, "-I", "-S", "-c", _RUN, os.path.dirname(os.path.abspath(__file__)), folder or ""],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_TIMEOUT_SECONDS,
@@ -71,7 +81,19 @@ def main() -> None:
         "user_namespaces": _in_child(_try_user_namespaces),
         "notification": _in_child(_try_notification),
     }
+    if folder := sys.argv[2]:
+        found["disk"] = _try_in(folder)
     sys.stdout.write(json.dumps(found))
+
+
+def _try_in(folder: str) -> str | None:
+    trial = tempfile.mkdtemp(prefix=TRIAL, dir=folder)
+    try:
+        return _in_child(lambda: _try_overlay(trial))
+    finally:
+        with contextlib.suppress(OSError):
+            os.chmod(f"{trial}/work/work", 0o700)
+        shutil.rmtree(trial, ignore_errors=True)
 
 
 def _in_child(attempt: Callable[[], None]) -> str | None:
@@ -127,3 +149,28 @@ def _try_mounts() -> None:
 def _try_notification() -> None:
     kernel.check_user_notification()
     os.close(kernel.install_filter())
+
+
+def _try_overlay(trial: str) -> None:
+    """An overlay that is written to in a folder of the disk: file, folder, and the mark of a removed one."""
+    uid, gid = os.getuid(), os.getgid()
+    if uid == 0:
+        kernel.unshare(kernel.CLONE_NEWNS)
+    else:
+        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
+        kernel.map_to_root(uid, gid)
+    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.mount(trial, trial, None, kernel.MS_BIND)
+    os.chdir(trial)
+    for name in ("lower", "upper", "work", "root"):
+        os.mkdir(name)
+    os.mkdir("lower/old")
+    options = "lowerdir=lower,upperdir=upper,workdir=work"
+    try:
+        kernel.mount("overlay", f"{trial}/root", "overlay", 0, f"{options},userxattr")
+    except OSError:
+        kernel.mount("overlay", f"{trial}/root", "overlay", 0, options)
+    os.rmdir("root/old")  # leaves a mark,
+    os.mkdir("root/old")  # and this one an extended attribute
+    if not os.path.isdir("upper/old"):
+        raise OSError("what is written does not arrive")

@@ -26,7 +26,7 @@ else:
     from scoped import resolve
 
 # What an image would bring along. The rest of the host (/root, /home, /tmp, data folders) stays outside.
-_HOST = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var", "nix", "gnu")
+HOST_FOLDERS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var", "nix", "gnu")
 _EMPTY = ("run", "root", "home", "mnt", "media", "srv")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _OLD = ".chalk-old"
@@ -36,7 +36,10 @@ def enter(plan: dict[str, Any]) -> None:
     """Build the root under `plan["scratch"]` (an empty folder) and make it the root of this process."""
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     scratch = plan["scratch"]
-    kernel.mount("tmpfs", scratch, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
+    if plan["disk"]:
+        kernel.mount(scratch, scratch, None, kernel.MS_BIND)
+    else:
+        kernel.mount("tmpfs", scratch, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
     # Overlays name their folders from here, by short links: the options of a mount end at 4096 bytes.
     os.chdir(scratch)
     root = _Root(plan, f"{scratch}/root")
@@ -64,7 +67,7 @@ class _Root:
         os.mkdir(self.path)
         self._base()
         if self._host:
-            for name in _HOST:
+            for name in HOST_FOLDERS:
                 self._host_folder(name)
             for name in _EMPTY:
                 if not os.path.lexists(f"{self.path}/{name}"):
@@ -202,7 +205,7 @@ class _Root:
     def _link_below(self, path: str) -> str | None:
         """Where the link at a path of the new root will lead, before it is there."""
         places = [f"{layer}{path}" for layer in self._layers]
-        if self._host and path.split("/")[1] in _HOST:
+        if self._host and path.split("/")[1] in HOST_FOLDERS:
             places.append(path)
         for place in places:
             if os.path.lexists(place):

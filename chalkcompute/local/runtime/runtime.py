@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -21,11 +21,13 @@ from chalkcompute.local.runtime.notify import Supervisor
 from chalkcompute.local.runtime.outside import outside_plan
 from chalkcompute.local.runtime.plain import hooked_python, linked_programs
 from chalkcompute.local.runtime.prepare import DEFAULT_PATH, ImagePreparer, PreparedImage
-from chalkcompute.local.runtime.probe import probe_machine
+from chalkcompute.local.runtime.probe import TRIAL, probe_machine
 from chalkcompute.local.runtime.process import ProcessReplica, start_process
+from chalkcompute.local.runtime.rootfs import HOST_FOLDERS
 from chalkcompute.local.runtime.tiers import FILES_COUNT, ONE_ADDRESS, TIERS, Tier, choose_tier, obstacle
 from chalkcompute.local.runtime.usage import PROC
 from chalkcompute.local.runtime.watch import Bounds
+from chalkcompute.local.state import remove_tree
 
 __all__ = ["LocalRuntime", "create_runtime"]
 
@@ -64,26 +66,49 @@ def create_runtime(
     """
     if tier != "auto" and tier not in TIERS:
         raise ValueError(f"tier `{tier}` is none of {', '.join(f'`{name}`' for name in ('auto', *TIERS))}")
-    capabilities = probe_machine()
+    folder = state_dir / _FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    capabilities = probe_machine(str(folder))
     chosen = choose_tier(capabilities) if tier == "auto" else TIERS[tier]
     if (why := obstacle(chosen, capabilities)) is not None:
         raise ValueError(f"this machine does not allow it ({why})")
     world = os.environ if environ is None else environ
     home = Path(world.get("HOME") or Path.home())
-    for pattern in (f"{_SCRATCH}*", f"{UNFINISHED}*"):
-        for leftover in (state_dir / _FOLDER).glob(pattern):
-            shutil.rmtree(leftover, ignore_errors=True)
+    for pattern in (f"{_SCRATCH}*", f"{TRIAL}*", f"{UNFINISHED}*"):
+        for leftover in folder.glob(pattern):
+            _remove(leftover)
     host_base = host_base or HostBase(search_path=world.get("PATH", ""), home=home)
-    return LocalRuntime(state_dir, chosen, host_base, images, cgroups or Cgroups())
+    disk = capabilities.disk is None and not is_in_host_layers(folder)
+    return LocalRuntime(state_dir, chosen, host_base, images, cgroups or Cgroups(), disk=disk)
+
+
+def is_in_host_layers(folder: Path) -> bool:
+    """Whether it is below a folder that is itself a layer of replicas: no overlay is written into that."""
+    return folder.resolve().parts[1:2] in [(name,) for name in HOST_FOLDERS]
+
+
+def _remove(folder: Path) -> None:
+    """Remove what a replica left; what cannot go now goes at the next start."""
+    with contextlib.suppress(OSError):
+        remove_tree(folder)
 
 
 class LocalRuntime:
     """Implements `ports.Runtime`."""
 
     def __init__(
-        self, state_dir: Path, tier: Tier, host_base: HostBase, images: Images | None, cgroups: Cgroups
+        self,
+        state_dir: Path,
+        tier: Tier,
+        host_base: HostBase,
+        images: Images | None,
+        cgroups: Cgroups,
+        *,
+        disk: bool,
     ) -> None:
         self._cgroups = cgroups
+        self._disk = disk
+        self._removals: set[asyncio.Future[None]] = set()
         self._folder = state_dir / _FOLDER
         self._tier = tier
         self._images = ImagePreparer(
@@ -105,7 +130,7 @@ class LocalRuntime:
     @property
     def limitations(self) -> tuple[str, ...]:
         held = {name for name, how in self.limits.items() if how.startswith("cgroup")}
-        in_memory = (FILES_COUNT,) if "memory" in held and self._tier.namespaces else ()
+        in_memory = (FILES_COUNT,) if "memory" in held and self._tier.namespaces and not self._disk else ()
         return self._tier.limitations + in_memory + (() if sys.platform == "linux" else (ONE_ADDRESS,))
 
     @property
@@ -148,7 +173,10 @@ class LocalRuntime:
 
         def clean_up(replica: ProcessReplica) -> None:
             self._replicas.discard(replica)
-            shutil.rmtree(scratch, ignore_errors=True)  # an empty mount point
+            # Behind: it may have written a lot.
+            removal = asyncio.get_running_loop().run_in_executor(None, _remove, scratch)
+            self._removals.add(removal)
+            removal.add_done_callback(self._removals.discard)
 
         try:
             replica = await start_process(
@@ -169,6 +197,7 @@ class LocalRuntime:
 
     async def close(self) -> None:
         await asyncio.gather(*(replica.stop(_CLOSE_SECONDS) for replica in list(self._replicas)))
+        await asyncio.gather(*self._removals)
         if self._supervisor is not None:
             self._supervisor.close()
         self._addresses.close()
@@ -200,6 +229,7 @@ class LocalRuntime:
             "filter": self._tier.filter,
             "hostname": spec.pod[:63],
             "scratch": str(scratch.resolve()),
+            "disk": self._disk,
             "argv": config.command_line(spec),
             "env": {"PATH": DEFAULT_PATH, **config.env, "HOSTNAME": spec.pod, **spec.env},
             "cwd": spec.working_dir or config.working_dir,

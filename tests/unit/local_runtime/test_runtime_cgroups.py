@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from chalkcompute.local.runtime.cgroup_files import CgroupMount, parse_mounts
-from chalkcompute.local.runtime.cgroup_search import remove_leftovers, search
+from chalkcompute.local.runtime.cgroup_search import ask_systemd, remove_leftovers, search
 from chalkcompute.local.runtime.cgroups import Cgroups
 from tests.unit.local_runtime.cgroup_tree import CgroupTree
 
@@ -259,3 +260,36 @@ def test_our_own_group_in_what_is_mounted(root: str, path: str, own: str) -> Non
     mountinfo = f"30 23 0:28 {root} {POINT} rw - cgroup2 cgroup rw,nsdelegate\n"
     (mount,) = parse_mounts(mountinfo, f"0::{path}\n")
     assert mount.own == own
+
+
+@pytest.mark.parametrize(
+    ("script", "given"),
+    [
+        ("echo 0::/moved.scope > $OWN", True),
+        ("exit 1", False),
+        ("exit 0", False),  # systemd took the order, and did nothing
+    ],
+)
+def test_systemd_is_asked_for_a_scope(
+    script: str, given: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, said = tmp_path / "cgroup", tmp_path / "said"
+    own.write_text("0::/session.scope\n")
+    tool = tmp_path / "busctl"
+    tool.write_text(f'#!/bin/sh\necho "$@" > {said}\n{script}\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("chalkcompute.local.runtime.cgroup_search._MOVE_SECONDS", 0.1)
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "OWN": str(own)}
+    assert ask_systemd("chalk-local-x", environ=environ, own=own) == given
+    words = said.read_text().split()
+    assert "StartTransientUnit" in words
+    assert "chalk-local-x.scope" in words
+    assert words[words.index("PIDs") : words.index("PIDs") + 4] == ["PIDs", "au", "1", str(os.getpid())]
+
+
+def test_without_systemd_there_is_no_scope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text("0::/\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not ask_systemd("x", environ={"PATH": str(tmp_path)}, own=own)

@@ -9,6 +9,7 @@ import pytest
 
 from chalkcompute.local.runtime.cgroup_search import find_cgroups
 from chalkcompute.local.runtime.cgroups import Cgroups
+from chalkcompute.local.runtime.runtime import is_in_host_layers
 from chalkcompute.local.runtime.usage import process_tree
 from tests.unit.local_runtime.conftest import RunSandboxed, Sandbox
 
@@ -142,4 +143,57 @@ def test_a_replica_sees_the_devices_that_are_its_own(strongest_tier: str, sandbo
 
     if not strongest_tier.startswith("ns-"):
         pytest.skip("replicas see this machine's /dev here")
+    sandboxed(strongest_tier, scenario)
+
+
+def test_files_that_a_replica_writes_are_on_disk_and_go_with_it(
+    strongest_tier: str, sandboxed: RunSandboxed, cgroups: Cgroups
+) -> None:
+    script = """
+import os
+for folder in ("/tmp", "/root", "/var/lib", "/opt/new"):
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{folder}/weights", "wb") as file:
+        for _ in range(32):
+            file.write(bytes(2**20))
+        os.fsync(file.fileno())
+"""
+
+    async def scenario(box: Sandbox) -> None:
+        await box.use_cgroups(cgroups)
+        if any("are in memory" in sentence for sentence in box.runtime.limitations):
+            pytest.skip("this machine keeps them in memory, and says so")
+        ended, said = await box.run("python", "-c", script, memory_limit=48 << 20)
+        assert (ended.exit_code, said) == (0, "")
+
+    sandboxed(strongest_tier, scenario)
+
+
+def test_nothing_that_a_replica_wrote_is_left(
+    strongest_tier: str, sandboxed: RunSandboxed, tmp_path: Path
+) -> None:
+    script = "import os; os.makedirs('/tmp/a/b'); os.chmod('/tmp/a/b', 0); os.chmod('/tmp/a', 0o500)"
+
+    async def scenario(box: Sandbox) -> None:
+        ended, _ = await box.run("python", "-c", script)
+        assert ended.exit_code == 0
+
+    sandboxed(strongest_tier, scenario)
+    assert list((tmp_path / "runtime").glob("replica-*")) == []
+    assert list((tmp_path / "runtime").glob("trial-*")) == []
+
+
+def test_a_state_folder_below_a_layer_of_replicas_is_not_written_to() -> None:
+    assert is_in_host_layers(Path("/var/lib/chalk"))
+    assert not is_in_host_layers(Path("/home/me/.chalk/local"))
+
+
+def test_a_system_without_proc_enforces_nothing_and_says_so(
+    strongest_tier: str, sandboxed: RunSandboxed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chalkcompute.local.runtime.runtime.PROC", tmp_path / "none")
+
+    async def scenario(box: Sandbox) -> None:
+        assert box.runtime.limits == {"cpu": "not enforced", "memory": "not enforced"}
+
     sandboxed(strongest_tier, scenario)
