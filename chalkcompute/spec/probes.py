@@ -1,7 +1,10 @@
 """Readiness probes: how the cluster asks a replica whether it can serve.
 
 A replica gets requests only while its readiness probe passes. Without one of your own, the probe is a
-TCP connection to the port: ready means that the server accepts connections.
+TCP connection to the port: ready means that the server accepts connections. A failing probe restarts nothing.
+
+With `startup_timeout_seconds` the same question is asked as a startup probe first; the readiness probe begins when
+that was answered once, and a replica that does not get there in time is started again.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ _PATH_RULE = 'write the path of a GET request, such as `"/health"`; the port is 
 class ReadinessProbe:
     """A readiness probe; make one with `http`, `tcp` or `grpc`.
 
-    Kubernetes: `containers[].readinessProbe`.
+    Kubernetes: `containers[].readinessProbe`; with `startup_timeout_seconds`, its action, period and timeout are
+    those of `startupProbe` too.
 
     Attributes:
         kind: `http`, `tcp` or `grpc`.
