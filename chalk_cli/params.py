@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 else:  # generic since click 8.2; older ones cannot be subscripted
     TextType = SecondsType = WholeType = click.ParamType
 
-__all__ = ["Duration", "Lines", "TableFormat", "WholeNumber", "WholeSeconds"]
+__all__ = ["Duration", "Lines", "Percent", "TableFormat", "WholeNumber", "WholeSeconds"]
 
 
 class Lines(TextType):
@@ -60,12 +60,23 @@ class WholeNumber(WholeType):
     name = "integer"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number, with what to write instead where that is clear."""
+        """The number, or a usage error."""
         text = str(value).strip()
         if not re.fullmatch(r"[-+]?\d{1,20}", text, re.ASCII):
-            percent = "; leave out the `%`" if re.fullmatch(r"\d{1,3}%", text, re.ASCII) else ""
-            self.fail(f"`{value}` is not a whole number{percent}", param, ctx)
+            self.fail(f"`{value}` is not a whole number", param, ctx)
         return int(text)
+
+
+class Percent(WholeNumber):
+    """Percent as a whole number, with or without the sign: `70`, `70%`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; a fraction is taken for the mistake that it is."""
+        text = str(value).strip()
+        if re.fullmatch(r"0?\.\d{1,4}", text, re.ASCII):
+            meant = round(float(text) * 100)
+            self.fail(f"`{value}` is not a whole number; write percent: `{meant}`", param, ctx)
+        return super().convert(text.removesuffix("%"), param, ctx)
 
 
 class WholeSeconds(WholeType):

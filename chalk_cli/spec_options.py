@@ -8,7 +8,7 @@ import click
 
 from chalk_cli.image_file import load_image
 from chalk_cli.options import name_argument, one_name
-from chalk_cli.params import Lines, WholeNumber, WholeSeconds
+from chalk_cli.params import Lines, Percent, WholeNumber, WholeSeconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ _SPEC_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     click.option(
         "--target-cpu",
-        type=WholeNumber(),
+        type=Percent(),
         metavar="PERCENT",
         help="CPU utilization, in percent of the request, to aim at.",
     ),

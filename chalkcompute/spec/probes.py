@@ -3,8 +3,8 @@
 A replica gets requests only while its readiness probe passes. Without one of your own, the probe is a
 TCP connection to the port: ready means that the server accepts connections. A failing probe restarts nothing.
 
-With `startup_timeout_seconds` the same question is asked as a startup probe first; the readiness probe begins when
-that was answered once, and a replica that does not get there in time is started again.
+With `startup_timeout_seconds` the same question is asked as a startup probe first; the readiness probe
+begins when that was answered once, and a replica that does not get there in time is started again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _PATH_RULE = 'write the path of a GET request, such as `"/health"`; the port is 
 class ReadinessProbe:
     """A readiness probe; make one with `http`, `tcp` or `grpc`.
 
-    Kubernetes: `containers[].readinessProbe`; with `startup_timeout_seconds`, its action, period and timeout are
-    those of `startupProbe` too.
+    Kubernetes: `containers[].readinessProbe`; with `startup_timeout_seconds`, its action, period and timeout
+    are those of `startupProbe` too.
 
     Attributes:
         kind: `http`, `tcp` or `grpc`.
