@@ -177,7 +177,7 @@ def _facts(group: ScalingGroupUsage) -> Table:
     """Two columns of labels and values."""
     traffic, scaler, counts = group.traffic, group.autoscaler, group.replicas
     target = cpu_target(group)
-    cpu = f"{percent(cpu_use(group))} of the request, {cores_text(group.cpu_cores)} cores"
+    cpu = f"{percent(cpu_use(group))} of the request, {cores_text(group.cpu_cores)} in all"
     wants = NOTHING if scaler is None else "" if scaler.state is None else scaler.state
     if scaler is not None and scaler.desired_replicas is not None:
         wants = ", ".join(filter(None, (wants, f"wants {scaler.desired_replicas}")))

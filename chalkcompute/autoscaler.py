@@ -45,8 +45,8 @@ class ScaleEvent:
         at: When (UTC).
         to_replicas: The count that was set.
         from_replicas: The count before, or None where the cluster does not tell.
-        reason: Why, in the autoscaler's words (the message of Event `SuccessfulRescale`,
-            `KEDAScaleTargetActivated` or `KEDAScaleTargetDeactivated`).
+        reason: Why: in the words of Event `SuccessfulRescale`; of KEDA (`KEDAScaleTargetActivated` and
+            `KEDAScaleTargetDeactivated`), that a request woke it or that it was idle.
     """
 
     at: datetime

@@ -14,8 +14,13 @@ __all__ = ["scale_events"]
 
 # Messages of kube-controller-manager (podautoscaler, deployment) and of KEDA's scale executor.
 _RESCALED = re.compile(r"New size: (\d+)(?:; reason: (.*))?", re.DOTALL)
-_KEDA = re.compile(r".* from (\d+) to (\d+)(?:, (.*))?", re.DOTALL)
-_REPLICA_SET = re.compile(r"Scaled (?:up|down) replica set \S+ (?:from \d+ )?to (\d+)(?: from (\d+))?")
+_KEDA = re.compile(r".* from (\d+) to (\d+)", re.DOTALL)
+# `from 1 to 3`, and `to 3 from 1` of Kubernetes before 1.29.
+_REPLICA_SET = re.compile(
+    r"Scaled (?:up|down) replica set \S+ "
+    r"(?:from (?P<from>\d+) to (?P<to>\d+)|to (?P<to_>\d+) from (?P<from_>\d+))"
+)
+# Of the triggers that we declare, only requests can activate: CPU cannot be measured of no replica.
 _KEDA_REASONS = {"KEDAScaleTargetActivated": "a request woke it", "KEDAScaleTargetDeactivated": "it was idle"}
 _SAME_SECONDS = 15.0  # the Deployment controller follows an autoscaler within moments
 
@@ -50,8 +55,7 @@ def _scale_event(event: Manifest, steps: Sequence[tuple[datetime, int, int]]) ->
         match = _KEDA.match(text)
         woken = reason == "KEDAScaleTargetActivated"
         before, after = (int(match[1]), int(match[2])) if match else (0, 1) if woken else (None, 0)
-        why = (match[3] or "").strip() if match else ""
-        return ScaleEvent(at, after, before, why or _KEDA_REASONS[reason])
+        return ScaleEvent(at, after, before, _KEDA_REASONS[reason])
     return None
 
 
@@ -61,8 +65,8 @@ def _replica_set_steps(events: Sequence[Manifest]) -> Iterator[tuple[datetime, i
         if event.get("reason") != "ScalingReplicaSet":
             continue
         match, at = _REPLICA_SET.match(str(event.get("message") or "")), event_time(event)
-        if match is not None and match[2] is not None and at is not None:
-            yield at, int(match[1]), int(match[2])
+        if match is not None and at is not None:
+            yield at, int(match["to"] or match["to_"]), int(match["from"] or match["from_"])
 
 
 def _before(at: datetime, count: int, steps: Sequence[tuple[datetime, int, int]]) -> int | None:

@@ -237,7 +237,8 @@ def _sight(hpa: Manifest, live: LiveGroup, now: datetime) -> tuple[str | None, s
             None,
             f"it would have more replicas than `max_replicas` ({live.record.spec.max_replicas}) allows",
         )
-    if able.get("reason") == "ScaleDownStabilized":
+    least = max(live.record.spec.min_replicas, 1)
+    if able.get("reason") == "ScaleDownStabilized" and (_count(hpa, "desiredReplicas") or 0) > least:
         return (
             None,
             "it takes replicas away only when the load has been lower for a while (5 minutes by default)",

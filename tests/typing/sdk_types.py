@@ -8,11 +8,13 @@ import httpx
 
 from chalk.client import ChalkClient as OtherName
 from chalkcompute import (
+    AutoscalerInfo,
     ChalkClient,
     ReadinessProbe,
     ScalingGroup,
     ScalingGroupSpec,
     Secret,
+    UsageReport,
     Volume,
     VolumeMount,
 )
@@ -51,6 +53,8 @@ def scaling_group() -> None:
 
 def client() -> None:
     verbs = ChalkClient(namespace="default")
+    assert_type(verbs.scaling_group_usage("web"), UsageReport)
+    assert_type(verbs.get_scaling_group("web").autoscaler, AutoscalerInfo | None)
     assert_type(verbs.list_scaling_groups(), ListScalingGroupsResponse)
     assert_type(verbs.get_scaling_group("hello"), ScalingGroupInfo)
     assert_type(verbs.create_scaling_group(ScalingGroupSpec(name="hello", image="python:3.12")), DeployResult)
