@@ -306,6 +306,14 @@ def test_the_metric_that_asks_for_most_counts(world: World) -> None:
     ]
 
 
+def test_of_two_that_ask_for_the_same_the_first_is_the_reason(world: World) -> None:
+    world.deploy(Replica(400))
+    memory = {"name": "memory", "target": {"type": "AverageValue", "averageValue": "32Mi"}}
+    world.autoscale(1, 10, cpu_metric(20), {"type": "Resource", "resource": memory})
+    world.look()
+    assert world.events()[0][2] == f"New size: 2; reason: {BY_UTILIZATION} above target"
+
+
 def broken() -> Manifest:
     target = {"type": "Value", "value": "1"}
     return {"type": "External", "external": {"metric": {"name": "depth"}, "target": target}}
