@@ -36,7 +36,7 @@ def test_every_flag_reaches_the_spec(invoke: Invoke, client: MemoryClient, tmp_p
         *CREATE,
         "--min-replicas=2",
         "--max-replicas=20",
-        "--target-cpu=70",
+        "--target-cpu=70%",
         "--cpu=8",
         "--memory=32Gi",
         "--gpu=nvidia-l4:1",
