@@ -159,10 +159,8 @@ def test_name_may_be_positional_with_a_command_behind(invoke: Invoke, client: Me
         (("--table-format=cuneiform",), "cuneiform"),
         (("--cpu=abc",), "Error: `--cpu` cannot be `abc`"),
         (("--target-cpu=0",), "Error: `--target-cpu` must be 1 to 100"),
-        (
-            ("--target-cpu=70%",),
-            "'--target-cpu': `70%` is not a whole number; leave out the `%`",
-        ),
+        (("--target-cpu=0.7",), "'--target-cpu': `0.7` is not a whole number; write percent: `70`"),
+        (("--target-cpu=70%%",), "'--target-cpu': `70%` is not a whole number"),
         (("--min-replicas=1.5",), "Invalid value for '--min-replicas': `1.5` is not a whole number"),
         (("--replicas=three",), "Invalid value for '--replicas': `three` is not a whole number"),
         (("--replicas=",), "Invalid value for '--replicas': `` is not a whole number"),
