@@ -122,10 +122,10 @@ def _of_keda(live: LiveGroup, found: Manifest | Unasked | None, now: datetime) -
     message: str | None = None
     if found is FORBIDDEN:
         message = "the ScaledObject may not be read with this credential"
-    elif blind is None and state == "awake" and hpa:
+    elif blind is None and state == "awake" and hpa and not _saw_it_asleep(hpa):
         blind, message = _sight(hpa, live, now)
     target, current = _metrics(hpa) if hpa else _asked_of_keda(live)
-    if state == "asleep":
+    if state == "asleep" or _saw_it_asleep(hpa):
         current = dict.fromkeys(target)
     at, why = _last_scale(parse_time(made.get("lastScaleTime")), _events(live))
     idle = (scaled.get("spec") or {}).get("cooldownPeriod", _IDLE_SECONDS) if scaled else None
@@ -134,7 +134,7 @@ def _of_keda(live: LiveGroup, found: Manifest | Unasked | None, now: datetime) -
         target=target,
         current=current,
         current_replicas=_count(hpa, "currentReplicas"),
-        desired_replicas=_count(hpa, "desiredReplicas"),
+        desired_replicas=None if state == "awake" and _saw_it_asleep(hpa) else _count(hpa, "desiredReplicas"),
         last_scale_at=at,
         last_scale_reason=why,
         blind=blind,
@@ -144,6 +144,11 @@ def _of_keda(live: LiveGroup, found: Manifest | Unasked | None, now: datetime) -
         last_active_at=parse_time(status.get("lastActiveTime")),
         conditions=(*_conditions(scaled), *_conditions(hpa)),
     )
+
+
+def _saw_it_asleep(hpa: Manifest) -> bool:
+    """Whether KEDA's autoscaler has not looked since the group woke: it is off while there is no replica."""
+    return condition(hpa, "ScalingActive").get("reason") == "ScalingDisabled"
 
 
 def _count(hpa: Manifest, field: str) -> int | None:

@@ -293,6 +293,21 @@ def test_kedas_group_asleep_measures_nothing_and_is_not_blind() -> None:
     assert set(info.autoscaler.current.values()) == {None}
 
 
+def test_a_group_that_has_just_woken_is_not_said_to_be_switched_off() -> None:
+    """KEDA's autoscaler looks again within 15 s; until then it says what was before."""
+    disabled = inactive(
+        "ScalingDisabled", "scaling is disabled since the replica count of the target is zero"
+    )
+    hpa = {
+        **kedas_hpa(),
+        "status": {"conditions": [ABLE, disabled], "currentReplicas": 0, "desiredReplicas": 0},
+    }
+    found = observe(asleep(a_scaled_object(READY), replicas=1, hpa=hpa), NOW).autoscaler
+    assert found is not None
+    assert (found.state, found.blind, found.desired_replicas) == ("awake", None, None)
+    assert set(found.current.values()) == {None}
+
+
 @pytest.mark.parametrize(
     ("scaled", "said", "advice"),
     [
