@@ -12,23 +12,35 @@ from chalkcompute.manifests.pods import Pod, condition, seconds_since
 from chalkcompute.manifests.record import Record
 from chalkcompute.types import Manifest
 
-__all__ = ["FORBIDDEN", "POD_TEMPLATE_HASH", "UNASKED", "LiveGroup", "Rollout", "Unasked", "rollout"]
+__all__ = [
+    "FORBIDDEN",
+    "POD_TEMPLATE_HASH",
+    "UNASKED",
+    "UNSERVED",
+    "LiveGroup",
+    "Rollout",
+    "Unasked",
+    "rollout",
+]
 
 _ROLLED_OUT = "NewReplicaSetAvailable"  # reason of condition Progressing, from the end of a rollout on
 POD_TEMPLATE_HASH = "pod-template-hash"
 
 
 class Unasked(enum.Enum):
-    """The type of `UNASKED` and `FORBIDDEN`."""
+    """The type of `UNASKED`, `FORBIDDEN` and `UNSERVED`."""
 
     UNASKED = "unasked"
     FORBIDDEN = "forbidden"
+    UNSERVED = "unserved"
 
 
 UNASKED = Unasked.UNASKED
 """An object that nobody asked the cluster for: neither present nor absent."""
 FORBIDDEN = Unasked.FORBIDDEN
 """An object that was asked for and may not be read."""
+UNSERVED = Unasked.UNSERVED
+"""An object of a kind that the cluster does not serve."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

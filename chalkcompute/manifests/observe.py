@@ -7,10 +7,10 @@ from datetime import datetime
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.causes_route import route_state
 from chalkcompute.manifests.diagnose import diagnose
-from chalkcompute.manifests.live import UNASKED, LiveGroup, Rollout, Unasked, rollout
+from chalkcompute.manifests.live import UNASKED, UNSERVED, LiveGroup, Rollout, Unasked, rollout
 from chalkcompute.manifests.pods import condition
 from chalkcompute.manifests.record import Record, Tombstone
-from chalkcompute.manifests.scaler import autoscaler_info
+from chalkcompute.manifests.scaler import autoscaler_info, paused_by
 from chalkcompute.types import Manifest, ReplicaCounts, ScalingGroupInfo, Status, Verdict
 
 __all__ = [
@@ -102,10 +102,8 @@ def _wakes(live: LiveGroup) -> bool:
     """Whether a request starts a replica of a group that has none; taken to be so where nobody asked."""
     scaled = live.scaled_object
     if isinstance(scaled, Unasked):
-        return True
-    if scaled is None or condition(scaled, "Ready").get("status") != "True":
-        return False
-    return condition(scaled, "Paused").get("status") != "True"
+        return scaled is not UNSERVED
+    return scaled is not None and condition(scaled, "Ready").get("status") == "True" and not paused_by(scaled)
 
 
 def _status(live: LiveGroup, progress: Rollout, verdict: Verdict | None) -> Status:

@@ -11,13 +11,20 @@ from typing import Any
 from chalkcompute.autoscaler import CPU, IN_FLIGHT, AutoscalerCondition, AutoscalerInfo, ScaleEvent
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.amounts import amount
-from chalkcompute.manifests.live import FORBIDDEN, UNASKED, LiveGroup, Unasked
+from chalkcompute.manifests.live import FORBIDDEN, UNASKED, UNSERVED, LiveGroup, Unasked
 from chalkcompute.manifests.pods import Pod, condition, seconds_since
 from chalkcompute.manifests.scale_events import scale_events
 from chalkcompute.manifests.times import parse_time
 from chalkcompute.types import Manifest
 
-__all__ = ["INSTALL_METRICS", "KedaTrouble", "autoscaler_info", "is_group_scaler", "keda_trouble"]
+__all__ = [
+    "INSTALL_METRICS",
+    "KedaTrouble",
+    "autoscaler_info",
+    "is_group_scaler",
+    "keda_trouble",
+    "paused_by",
+]
 
 INSTALL_METRICS = (
     "kubectl apply -f "
@@ -30,7 +37,8 @@ _ANSWER_SECONDS = 60.0  # a controller that has not looked at a new object by th
 _KEDA_SECONDS = 30.0
 _IDLE_SECONDS = 300  # KEDA's default of `cooldownPeriod`
 _SAME_SECONDS = 30.0  # `lastScaleTime` and the Event about it are written one after the other
-_PAUSED = "autoscaling.keda.sh/paused"
+_PAUSES = tuple(f"autoscaling.keda.sh/{name}" for name in ("paused", "paused-replicas", "paused-scale-out"))
+_PAUSED_SCALE_IN = "autoscaling.keda.sh/paused-scale-in"
 
 _NO_REQUEST = re.compile(r"missing request for (\S+) in container (\S+)")
 _UNMEASURED = r"no metrics returned|did not receive metrics"
@@ -158,7 +166,7 @@ def _count(hpa: Manifest, field: str) -> int | None:
 
 
 def _state(live: LiveGroup, scaled: Manifest) -> str | None:
-    if _is_paused(scaled):
+    if paused_by(scaled):
         return "paused"
     if condition(scaled, "Fallback").get("status") == "True":
         return "fallback"
@@ -168,9 +176,14 @@ def _state(live: LiveGroup, scaled: Manifest) -> str | None:
     return "awake" if deployment["spec"].get("replicas", 1) else "asleep"
 
 
-def _is_paused(scaled: Manifest) -> bool:
+def paused_by(scaled: Manifest) -> str | None:
+    """The annotation of a ScaledObject that keeps KEDA from starting replicas, or None."""
     annotations = (scaled.get("metadata") or {}).get("annotations") or {}
-    return condition(scaled, "Paused").get("status") == "True" or annotations.get(_PAUSED) == "true"
+    for name in _PAUSES:
+        if annotations.get(name, "false") != "false":
+            return name
+    paused = condition(scaled, "Paused").get("status") == "True"
+    return _PAUSES[0] if paused and _PAUSED_SCALE_IN not in annotations else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,16 +206,21 @@ class KedaTrouble:
 def keda_trouble(live: LiveGroup, now: datetime) -> KedaTrouble | None:
     """What keeps KEDA from scaling a group; None where nothing does, or nobody asked."""
     found, name = live.scaled_object, live.record.name
+    if found is UNSERVED:
+        return KedaTrouble(
+            "the cluster does not serve KEDA's ScaledObjects any more",
+            "have KEDA and its HTTP add-on installed again, then deploy again",
+        )
     if isinstance(found, Unasked) or live.record.spec.mode != "keda":
         return None
     if found is None:
         if live.record.operation is not None or live.own_deployment is None:
             return None  # a deploy is under way, or says itself what it lacks
         return KedaTrouble(f"the ScaledObject `{name}` does not exist", "deploy again: that makes it")
-    if _is_paused(found):
+    if annotation := paused_by(found):
         return KedaTrouble(
-            f"KEDA is told not to scale the group: its ScaledObject has the annotation `{_PAUSED}`",
-            f"take it away (`kubectl annotate scaledobject {name} {_PAUSED}-`)",
+            f"KEDA is told not to scale the group: its ScaledObject has the annotation `{annotation}`",
+            f"take it away (`kubectl annotate scaledobject {name} {annotation}-`)",
             reason="Paused",
         )
     ready = condition(found, "Ready")

@@ -10,7 +10,7 @@ from datetime import datetime
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import ForbiddenError, NotFoundError, ObjectNotFoundError
 from chalkcompute.manifests import labels
-from chalkcompute.manifests.live import FORBIDDEN, UNASKED, LiveGroup, Unasked, rollout
+from chalkcompute.manifests.live import FORBIDDEN, UNASKED, UNSERVED, LiveGroup, Unasked, rollout
 from chalkcompute.manifests.observe import observe, observe_tombstone, route_accepted
 from chalkcompute.manifests.placement import Gateway
 from chalkcompute.manifests.record import Record, Tombstone, is_record, is_tombstone
@@ -206,9 +206,12 @@ def _hpa(cluster: Cluster, record: Record) -> Manifest | Unasked | None:
 
 def _scaled_object(cluster: Cluster, record: Record) -> Manifest | Unasked | None:
     try:
-        return _ours(cluster, "ScaledObject", record)
+        found = _ours(cluster, "ScaledObject", record)
     except ForbiddenError:
         return FORBIDDEN
+    if found is None and not cluster.capabilities().serves("keda.sh", "scaledobjects"):
+        return UNSERVED
+    return found
 
 
 def events_of(cluster: Cluster, record: Record) -> list[Manifest] | None:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import ApiError, ForbiddenError, ObjectNotFoundError
 from chalkcompute.manifests import labels
-from chalkcompute.manifests.live import FORBIDDEN, LiveGroup, Unasked
+from chalkcompute.manifests.live import FORBIDDEN, UNSERVED, LiveGroup, Unasked
 from chalkcompute.manifests.measured import METRICS, replica_usage, traffic_by_name, use_of_group
 from chalkcompute.manifests.observe import observe
 from chalkcompute.manifests.record import Record
@@ -89,8 +89,8 @@ def _all(cluster: Cluster, scope: Scope, now: datetime) -> list[LiveGroup]:
 def _readable(read: Callable[[], list[Manifest]]) -> list[Manifest] | Unasked:
     try:
         return read()
-    except ObjectNotFoundError:
-        return []
+    except ObjectNotFoundError:  # of a list: the kind
+        return UNSERVED
     except ForbiddenError:
         return FORBIDDEN
 

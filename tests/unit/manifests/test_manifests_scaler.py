@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalkcompute.manifests.amounts import amount
-from chalkcompute.manifests.live import FORBIDDEN, UNASKED
+from chalkcompute.manifests.live import FORBIDDEN, UNASKED, UNSERVED
 from chalkcompute.manifests.observe import observe
 from chalkcompute.manifests.scale_events import scale_events
 from chalkcompute.manifests.scaler import autoscaler_info, is_group_scaler
@@ -318,6 +318,7 @@ def test_a_group_that_has_just_woken_is_not_said_to_be_switched_off() -> None:
         ),
         (a_scaled_object(), "KEDA has not looked at the ScaledObject", "kubectl get pods -n keda"),
         (None, "the ScaledObject `inference` does not exist", "deploy again"),
+        (UNSERVED, "does not serve KEDA's ScaledObjects any more", "installed again"),
         (a_scaled_object(READY, a_condition("Paused")), "told not to scale", "kubectl annotate"),
     ],
 )
@@ -330,6 +331,29 @@ def test_a_group_that_nothing_would_wake_is_not_said_to_sleep(scaled: Any, said:
     assert advice in (info.verdict.next or "")
     assert info.autoscaler is not None
     assert said in (info.autoscaler.blind or "")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "wakes"),
+    [
+        ("paused", "true", False),
+        ("paused", "false", True),
+        ("paused-replicas", "2", False),
+        ("paused-scale-out", "true", False),
+        ("paused-scale-in", "true", True),
+    ],
+)
+def test_ways_to_pause_keda(annotation: str, value: str, wakes: bool) -> None:
+    scaled = a_scaled_object(READY, *([a_condition("Paused")] if value != "false" else []))
+    scaled["metadata"]["annotations"] = {f"autoscaling.keda.sh/{annotation}": value}
+    info = observe(asleep(scaled), NOW)
+    assert info.status is (Status.SCALED_TO_ZERO if wakes else Status.PENDING)
+    assert info.autoscaler is not None
+    assert info.autoscaler.state == ("asleep" if wakes else "paused")
+    if not wakes:
+        assert f"`kubectl annotate scaledobject inference autoscaling.keda.sh/{annotation}-`" in (
+            info.autoscaler.blind or ""
+        )
 
 
 def test_kedas_trouble_with_a_group_that_serves_is_a_note() -> None:

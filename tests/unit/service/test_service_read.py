@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chalkcompute import ChalkClient, ScalingGroupSpec, Status
+from chalkcompute import Cause, ChalkClient, ScalingGroupSpec, Status
 from chalkcompute.errors import ForbiddenError, NotFoundError, WaitTimeoutError
 from chalkcompute.settings import Settings
 from chalkcompute.types import ListScalingGroupsResponse
@@ -298,3 +298,19 @@ def test_nodes_that_may_not_be_read_are_said(
     verdict = blinkered.get_scaling_group("web").verdict
     assert verdict is not None
     assert "the nodes may not be read" in (verdict.next or "")
+
+
+def test_keda_that_was_uninstalled_is_said(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec
+) -> None:
+    cluster.with_keda()
+    client.create_scaling_group(replace(spec, min_replicas=0))
+    cluster.merge("Deployment", "web", {"spec": {"replicas": 0}}, "default", subresource="scale")
+    roll_out(cluster, 0)
+    accept(cluster)
+    cluster.delete("ScaledObject", "web", "default")
+    cluster.capable = {served for served in cluster.capable if served[0] != "keda.sh"}
+    info = client.get_scaling_group("web")
+    assert info.verdict is not None
+    assert info.verdict.cause is Cause.AUTOSCALER_NOT_READY
+    assert "installed again" in (info.verdict.next or "")
