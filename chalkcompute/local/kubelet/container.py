@@ -216,8 +216,9 @@ class ContainerRunner:
             working_dir=spec.get("workingDir") or None,
             mounts=(*context.volumes.mounts(pod, spec, lambda text: expand(text, env)), message),
             ports=tuple(p["containerPort"] for p in spec.get("ports") or () if p.get("protocol") in _TCP),
-            cpu_limit=float(parse_quantity(str(limits["cpu"]))) if "cpu" in limits else None,
-            memory_limit=int(parse_quantity(str(limits["memory"]))) if "memory" in limits else None,
+            # A limit of 0 is none, as for container runtimes.
+            cpu_limit=float(parse_quantity(str(limits.get("cpu") or 0))) or None,
+            memory_limit=int(parse_quantity(str(limits.get("memory") or 0))) or None,
             gpus=tuple(gpu.id for gpu in gpus),
             devices=device_files(gpus),
             log_path=context.logs.begin(pod, self.name, run),

@@ -191,6 +191,7 @@ class LocalRuntime:
         except StartError:
             if cgroup is not None:
                 cgroup.remove()
+            _remove(scratch)
             raise
         self._replicas.add(replica)
         return replica

@@ -11,6 +11,15 @@ from chalkcompute.local.ports import Runtime, StartError
 from tests.unit.local_kubelet.conftest import Cluster, FakeRuntime, RunCluster
 
 
+def test_a_limit_of_nothing_is_none(cluster: RunCluster) -> None:
+    async def scenario(made: Cluster) -> None:
+        made.run_pod(resources={"limits": {"cpu": "0", "memory": "0"}})
+        replica = await made.running()
+        assert (replica.spec.memory_limit, replica.spec.cpu_limit) == (None, None)
+
+    cluster(scenario)
+
+
 def test_the_fake_is_a_runtime() -> None:
     runtime: Runtime = FakeRuntime()
     assert runtime.tier == "plain"

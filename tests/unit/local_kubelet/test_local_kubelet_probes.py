@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalkcompute.local.kubelet.grpc_health import grpc_status
 from chalkcompute.local.kubelet.probes import ProbeFailedError, Tally, check, port_number
 from tests.properties import examples
 from tests.unit.local_kubelet.conftest import Cluster, RunCluster
@@ -143,6 +144,14 @@ def health(message: bytes) -> bytes:
         (health(b"\x08\x02"), 'service unhealthy (responded with "NOT_SERVING")'),
         (health(b""), 'service unhealthy (responded with "UNKNOWN")'),
         (frame(4, 0, 0, b"") + frame(1, 5, 1, b"\x88"), "does not implement the grpc health protocol"),
+        (
+            frame(4, 0, 0, b"") + frame(1, 5, 1, b"\x88\x00\x0bgrpc-status\x0212"),
+            "does not implement the grpc health protocol",
+        ),
+        (
+            frame(1, 0x2D, 1, b"\x02\0\0\0\0\0\x88\x40\x88\x9a\xca\xc8\xb2\x12\x34\xda\x8f\x81\x6f\0\0"),
+            "error: health rpc failed: rpc error: code = NotFound",
+        ),
         (frame(7, 0, 0, bytes(8)), "does not implement the grpc health protocol"),
         (HTTP_BAD, "health rpc failed"),
         (None, "health rpc failed"),
@@ -152,6 +161,14 @@ def test_grpc(answer: bytes | None, wanted: str | None) -> None:
     found = failure(lambda port: {"grpc": {"port": port, "service": "model"}}, answer)
     assert (found is None) == (wanted is None)
     assert wanted is None or wanted in str(found)
+
+
+@given(st.binary(max_size=60))
+@examples(300)
+def test_header_blocks_of_any_kind_have_a_status_or_none(block: bytes) -> None:
+    assert grpc_status(block) in {None, *range(17)}
+    before = b"\x88\x3f\xe1\x1f\x0f\x10\x10application/grpc"
+    assert grpc_status(before + b"\x00\x0bgrpc-status\x0214" + block) == 14
 
 
 def test_exec_probes_say_what_they_lack() -> None:
