@@ -16,8 +16,8 @@ from chalkcompute.local.kubelet.http_probe import HttpProblemError, dial_error, 
 
 __all__ = ["ProbeFailedError", "Prober", "Tally", "check", "check_http", "port_number"]
 
-_FIRST_SECONDS = 0.03  # a server that has just started is looked at often, so that it is used at once
-_GROWTH = 1.5
+_FIRST_SECONDS = 0.01  # a server that has just started is looked at often, so that it is used at once
+_GROWTH = 1.2
 _WARM_UP_SECONDS = 1.0
 
 
