@@ -11,6 +11,8 @@ _CLUSTER_INTERVAL_SECONDS = 15  # how often the HorizontalPodAutoscaler controll
 _LONG_DRAIN_SECONDS = 600  # the cluster autoscaler gives up a drain after ten minutes, by default
 _MEASURABLE_MILLICORES = 50  # what an idle server uses now and then is a large part of less
 
+_HIGHEST_TARGET = 90  # 100 % is 1.11 of it: more than the autoscaler's tolerance of 0.1, and 100 / 91 is not
+
 
 def advise(spec: ScalingGroupSpec) -> tuple[str, ...]:
     """Warnings about a spec, in the order of its fields."""
@@ -28,6 +30,12 @@ def advise(spec: ScalingGroupSpec) -> tuple[str, ...]:
                 "`target_cpu_utilization_percentage` has no effect: the number of replicas is fixed",
             ),
             (target is not None and scales and _measures_little(spec.cpu), _little(target, spec.cpu)),
+            (
+                (target or 0) > _HIGHEST_TARGET and scales and spec.cpu is not None,
+                f"`target_cpu_utilization_percentage` {target} is hardly ever exceeded: replicas cannot use "
+                f"more than the {spec.cpu} that they request, and up to 10 % above the target nothing "
+                f"changes; {_HIGHEST_TARGET} is the highest that adds replicas",
+            ),
             (
                 target is not None and spec.gpu is not None and scales,
                 "CPU utilization says little about how busy a replica with GPUs is: with "

@@ -35,6 +35,10 @@ from tests.unit.manifests.manifests_builders import a_spec, specs
             {"target_cpu_utilization_percentage": 50, "max_replicas": 3, "cpu": "49m"},
             "a request of only 49m: replicas are added once they use more than 24.5m",
         ),
+        (
+            {"target_cpu_utilization_percentage": 91, "max_replicas": 3, "cpu": "2"},
+            "cannot use more than the 2 that they request",
+        ),
         ({"shutdown_delay_seconds": 601}, "over 600"),
     ],
 )
@@ -55,6 +59,7 @@ def test_what_is_probably_not_meant(changes: dict[str, Any], said: str) -> None:
             "target_cpu_utilization_percentage": 70,
             "scaling_interval_seconds": 15,
         },
+        {"max_replicas": 3, "cpu": "2", "target_cpu_utilization_percentage": 90},
         {"shutdown_delay_seconds": 600},
     ],
 )
