@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from chalkcompute.manifests import labels
-from chalkcompute.manifests.placement import Placement
+from chalkcompute.manifests.placement import Placement, Profile
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.types import Manifest
 
-__all__ = ["http_route", "reference_grant"]
+__all__ = ["http_route", "leaves_interceptor", "reference_grant"]
 
 _GATEWAY_GROUP = "gateway.networking.k8s.io"
 
@@ -54,6 +54,17 @@ def _backend(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
         "namespace": profile.keda_namespace,
         "port": profile.keda_interceptor_port,
     }
+
+
+def leaves_interceptor(spec: ScalingGroupSpec, before: Manifest | None, profile: Profile) -> bool:
+    """Whether the route `before` leads to KEDA's interceptor, and that of `spec` will not."""
+    rules = before["spec"].get("rules") or () if before is not None else ()
+    service = (profile.keda_namespace, profile.keda_interceptor_service)
+    return spec.mode != "keda" and any(
+        (ref.get("namespace"), ref["name"]) == service
+        for rule in rules
+        for ref in rule.get("backendRefs") or ()
+    )
 
 
 def reference_grant(placement: Placement) -> Manifest:

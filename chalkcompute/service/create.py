@@ -23,6 +23,7 @@ from chalkcompute.errors import (
 )
 from chalkcompute.manifests import labels, render
 from chalkcompute.manifests.record import Operation, Record
+from chalkcompute.manifests.route import leaves_interceptor
 from chalkcompute.service import (
     claims,
     contents,
@@ -299,6 +300,11 @@ class _Deploy:
             if manifest["kind"] == leads_there and record.ports.previous:
                 self.world.sleep(_PORT_SECONDS)
             record = self._hold(record)
+            if manifest["kind"] == "HTTPRoute" and leaves_interceptor(
+                self.spec, self._seen(live, "HTTPRoute"), self.scope.profile
+            ):
+                say("waiting for a replica, to which the route then leads")
+                record = replicas.await_first(self.cluster, record, self.world, self._hold)
             if key_of(manifest) not in self._withheld:
                 self._apply(manifest)
         record = self._hold(record)

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import ConflictError, ForbiddenError, ObjectNotFoundError
 from chalkcompute.manifests import labels
+from chalkcompute.manifests.record import Record
 from chalkcompute.service import existing
 from chalkcompute.service.ownership import applied_fields
 from chalkcompute.service.scope import World
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.types import Manifest
 
-__all__ = ["HandOver", "Remove", "Scale", "Step", "lift", "plan", "run"]
+__all__ = ["HandOver", "Remove", "Scale", "Step", "await_first", "lift", "plan", "run"]
 
 _REMOVAL_SECONDS = 30.0
+_FIRST_REPLICA_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,27 @@ def lift(cluster: Cluster, spec: ScalingGroupSpec, deployment: Manifest) -> str 
     except ForbiddenError as error:
         return f"the autoscaler has to lift the group to its minimum by itself: {error.message}"
     return None
+
+
+def await_first(cluster: Cluster, record: Record, world: World, hold: Callable[[Record], Record]) -> Record:
+    """Wait for a replica that serves, before the route leads past what holds requests until there is one.
+
+    A minute ends it: what has not started by then is for whoever waits for the deploy to explain.
+
+    Args:
+        cluster: The cluster.
+        record: The group's, leased by us.
+        world: Clock and sleep.
+        hold: Keeps the lease, between two looks.
+    """
+    until = world.monotonic() + _FIRST_REPLICA_SECONDS
+    while world.monotonic() < until:
+        deployment = existing.get(cluster, "Deployment", record.name, record.namespace) or {}
+        if (deployment.get("status") or {}).get("readyReplicas"):
+            break
+        world.sleep(0.5)
+        record = hold(record)
+    return record
 
 
 def _scale(cluster: Cluster, namespace: str, name: str, replicas: int) -> None:

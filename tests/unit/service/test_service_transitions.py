@@ -201,6 +201,43 @@ def test_a_group_that_sleeps_is_woken_before_what_could_not_wake_it(
         assert operated.writes.index(f"delete {SCALED}") < lifted < operated.writes.index(f"apply {HPA}")
 
 
+@pytest.mark.parametrize("starts_after", [0.0, 20.0, None], ids=["serves", "starts", "never starts"])
+def test_the_route_leads_to_replicas_once_one_of_them_serves(
+    operated: Operated, cluster: ApiCluster, clock: Clock, world: World, starts_after: float | None
+) -> None:
+    served: list[bool] = []
+
+    class Starting:
+        """The one replica gets ready at its time; notes whether it was when the route was applied."""
+
+        def __getattr__(self, verb: str) -> Any:
+            method = getattr(operated, verb)
+
+            def call(*args: Any, **options: Any) -> Any:
+                deployment = cluster.seen("Deployment", "web")
+                is_due = starts_after is not None and clock.seconds >= starts_after
+                if deployment is not None and is_due:
+                    status = {**(deployment.get("status") or {}), "replicas": 1, "readyReplicas": 1}
+                    cluster.api.update(
+                        {**deployment, "status": status}, manager="kubelet", subresource="status"
+                    )
+                if verb == "apply" and args[0]["kind"] == "HTTPRoute" and not options.get("dry_run"):
+                    live = cluster.seen("Deployment", "web") or {}
+                    served.append(bool((live.get("status") or {}).get("readyReplicas")))
+                return method(*args, **options)
+
+            return call if callable(method) else method
+
+    begin(ChalkClient.over(operated, Settings(), world), cluster, "keda", 0)
+    client = ChalkClient.over(Starting(), Settings(), world)
+    client.create_scaling_group(a_spec("fixed", 1))
+    assert served == [starts_after is not None]
+    complete(cluster, "fixed")
+    route = cluster.seen("HTTPRoute", "web")
+    assert route is not None
+    assert route["spec"]["rules"][0]["backendRefs"][0]["name"] == "web"
+
+
 @pytest.mark.parametrize(("before", "after"), PAIRS)
 def test_broken_off_anywhere_the_same_deploy_finishes_it(
     tmp_path: Any, cluster: ApiCluster, clock: Clock, world: World, before: str, after: str
