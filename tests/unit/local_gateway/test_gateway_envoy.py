@@ -7,14 +7,16 @@ import http.client
 import http.server
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -333,6 +335,51 @@ def test_web_sockets_pass(tmp_path: Path) -> None:
             assert await reader.readexactly(4) == b"ping"
             writer.close()
             await writer.wait_closed()
+
+    asyncio.run(scenario())
+
+
+async def answer_with_trailers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """HTTP/2 without TLS, as gRPC answers: a head, data, and trailers (RFC 9113, sections 3.3 and 8.1)."""
+
+    def frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
+        return len(content).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + content
+
+    settings, data, headers, end_stream, end_headers, ack = 4, 0, 1, 0x1, 0x4, 0x1
+    await reader.readexactly(24)  # the preface
+    writer.write(frame(settings, 0, 0, b""))
+    with suppress(asyncio.IncompleteReadError):
+        while True:
+            head = await reader.readexactly(9)
+            await reader.readexactly(int.from_bytes(head[:3]))
+            kind, flags, stream = head[3], head[4], int.from_bytes(head[5:]) & 0x7FFFFFFF
+            if kind == settings and not flags & ack:
+                writer.write(frame(settings, ack, 0, b""))
+            if kind in (data, headers) and flags & end_stream:
+                # `:status: 200` of the static table (RFC 7541, 6.1); below a literal, not kept (6.2.2).
+                writer.write(frame(headers, end_headers, stream, b"\x88"))
+                writer.write(frame(data, 0, stream, b"message"))
+                trailer = b"\x00" + b"\x0bgrpc-status" + b"\x010"
+                writer.write(frame(headers, end_headers | end_stream, stream, trailer))
+    writer.close()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
+def test_http_2_passes_from_end_to_end_with_its_trailers(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = await asyncio.start_server(answer_with_trailers, "127.0.0.1", 0)
+        piece = a_slice(an_endpoint("127.0.0.1"), port=server.sockets[0].getsockname()[1])
+        service = a_service(appProtocol="kubernetes.io/h2c")
+        async with server, running_gateway(tmp_path, a_route(), service, piece) as gateway:
+            await gateway.eventually(200)
+            command = ["curl", "--silent", "--http2-prior-knowledge", "--noproxy", "*", "--include"]
+            command += ["--header", "Host: dev-web.gw.localhost", "--data", "question"]
+            url = f"http://127.0.0.1:{gateway.ports.http}/"
+            process = await asyncio.create_subprocess_exec(*command, url, stdout=subprocess.PIPE)
+            said = (await process.communicate())[0].decode().splitlines()
+            assert said[0].strip() == "HTTP/2 200", said
+            assert "message" in "\n".join(said)
+            assert "grpc-status: 0" in [line.strip().removeprefix("message") for line in said], said
 
     asyncio.run(scenario())
 
