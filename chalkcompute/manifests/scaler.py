@@ -283,8 +283,8 @@ def _inactive(active: Mapping[str, Any], live: LiveGroup, now: datetime) -> tupl
             "request: have whatever adds that container give it one",
             None,
         )
-    if re.search(_UNMEASURED, text) and (young := _too_young(live, now)):
-        return None, young
+    if re.search(_UNMEASURED, text) and (why := _not_yet(active, live, now)):
+        return None, why
     if "Metric" in reason:
         for pattern, meaning in _BLIND:
             if re.search(pattern, text):
@@ -292,17 +292,20 @@ def _inactive(active: Mapping[str, Any], live: LiveGroup, now: datetime) -> tupl
     return f"it cannot work: {_said(active)}", None
 
 
-def _too_young(live: LiveGroup, now: datetime) -> str | None:
+def _not_yet(active: Mapping[str, Any], live: LiveGroup, now: datetime) -> str | None:
     """Why there need be no measurement yet, or None."""
+    # Blind for a moment only: replicas that start again are measured anew.
+    times = [parse_time(active.get("lastTransitionTime"))]
     if live.pods is None:
-        deployed = live.record.written_at or live.record.updated_at
-        return "no measurement yet" if seconds_since(deployed, now) < _YOUNG_SECONDS else None
-    alive = [Pod(pod) for pod in live.pods if labels.is_owned_by(pod, live.record.id)]
-    ready = [pod for pod in alive if pod.is_ready and not pod.is_over]
-    if not ready:
-        return "no measurement while no replica is ready"
-    longest = max(seconds_since(pod.running_since, now) for pod in ready)
-    return "no measurement yet" if longest < _YOUNG_SECONDS else None
+        times.append(live.record.written_at or live.record.updated_at)
+    else:
+        alive = [Pod(pod) for pod in live.pods if labels.is_owned_by(pod, live.record.id)]
+        ready = [pod for pod in alive if pod.is_ready and not pod.is_over]
+        if not ready:
+            return "no measurement while no replica is ready"
+        times.append(max((pod.running_since for pod in ready), key=lambda t: seconds_since(t, now)))
+    young = any(t is not None and seconds_since(t, now) < _YOUNG_SECONDS for t in times)
+    return "no measurement yet" if young else None
 
 
 def _said(found: Mapping[str, Any]) -> str:

@@ -177,6 +177,15 @@ def test_a_young_group_whose_cluster_has_no_metrics_is_blind_at_once() -> None:
     assert "install metrics-server" in found.blind
 
 
+@pytest.mark.parametrize("pods", [None, [a_pod()]], ids=["unseen", "old"])
+def test_one_that_saw_a_moment_ago_is_not_blind(pods: Any) -> None:
+    blink = inactive("FailedGetResourceMetric", NOTHING) | {
+        "lastTransitionTime": (NOW - timedelta(seconds=20)).isoformat()
+    }
+    found = of_range(an_hpa(ABLE, blink, cpu=None), pods=pods)
+    assert (found.blind, found.message) == (None, "no measurement yet")
+
+
 def test_without_pods_the_last_deploy_tells_how_young_it_is() -> None:
     hpa = an_hpa(ABLE, inactive("FailedGetResourceMetric", NOTHING))
     assert of_range(hpa).blind is not None
