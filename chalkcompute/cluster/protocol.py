@@ -125,8 +125,12 @@ class Cluster(Protocol):
         *,
         uid: str | None = None,
         propagation: str = "Background",
+        dry_run: bool = False,
     ) -> bool:
-        """DELETE with an optional uid precondition; False when it was already gone."""
+        """DELETE with an optional uid precondition; False when it was already gone.
+
+        `dry_run` asks only whether it may be.
+        """
         ...
 
     def watch(

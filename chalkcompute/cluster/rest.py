@@ -162,8 +162,9 @@ class RestCluster:
         *,
         uid: str | None = None,
         propagation: str = "Background",
+        dry_run: bool = False,
     ) -> bool:
-        """DELETE; False when it was already gone."""
+        """DELETE, or with `dry_run` the question whether it may be; False when it was already gone."""
         options: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -171,6 +172,8 @@ class RestCluster:
         }
         if uid is not None:
             options["preconditions"] = {"uid": uid}
+        if dry_run:
+            options["dryRun"] = ["All"]
         try:
             self._send(
                 "DELETE",

@@ -331,14 +331,12 @@ class _Deploy:
         """Delete what an earlier mode needed and this one does not, now that the route leads elsewhere."""
         if record.revision == 1:
             return
-        wanted = {identity(manifest) for manifest in manifests}
-        left = existing.left_over(self.cluster, record.name, record.namespace, wanted)
+        left = existing.left_over(self.cluster, record, set(map(identity, manifests)))
         if ("InterceptorRoute", record.name) in left:
             self.world.sleep(_ROUTE_SECONDS)
         for (kind, name), obj in left.items():
-            if labels.is_owned_by(obj, record.id) and not existing.has_controller(obj):
-                self.reporter.say("applying", f"removing {kind}/{name}")
-                existing.remove(self.cluster, kind, name, record.namespace, obj["metadata"]["uid"])
+            self.reporter.say("applying", f"removing {kind}/{name}")
+            existing.remove(self.cluster, kind, name, record.namespace, obj["metadata"]["uid"])
         contents.prune(self.cluster, record)
 
     def _live(self, manifests: Sequence[Manifest], group_id: str, mode: str | None = None) -> Live:
@@ -351,9 +349,12 @@ class _Deploy:
         # KEDA's webhook refuses a ScaledObject while an HPA is there, which goes before it is applied.
         autoscaler = self._seen(live, "HorizontalPodAutoscaler")
         replaced = autoscaler is not None and not existing.has_controller(autoscaler)
-        skip = {f"ScaledObject/{self.spec.name}"} if replaced and self.spec.mode == "keda" else set()
+        early = {f"ScaledObject/{self.spec.name}"} if replaced else set()
         others = grants.of_others(live.values())
-        answer = preflight.dry_run(self.cluster, manifests, skip=skip | others)
+        answer = preflight.dry_run(self.cluster, manifests, skip=others, early=early)
+        if self._found is not None and self._found.spec.mode != self.spec.mode:
+            left = existing.left_over(self.cluster, plan.record, set(map(identity, manifests)))
+            existing.require_removable(self.cluster, left)
         self.warnings += answer.warnings
         self._withheld = others | answer.withheld
         drifted = drift.drifted(self.spec, manifests, live, answer)

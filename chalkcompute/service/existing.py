@@ -8,8 +8,15 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from chalkcompute.cluster.protocol import Cluster
-from chalkcompute.errors import ForbiddenError, NotOwnedError, ObjectConflictError, ObjectNotFoundError
+from chalkcompute.errors import (
+    ForbiddenError,
+    InvalidObjectError,
+    NotOwnedError,
+    ObjectConflictError,
+    ObjectNotFoundError,
+)
 from chalkcompute.manifests import labels
+from chalkcompute.manifests.record import Record
 from chalkcompute.service.grants import suffices
 from chalkcompute.service.ownership import applied_fields, require_ours
 from chalkcompute.types import Manifest
@@ -24,6 +31,7 @@ __all__ = [
     "key_of",
     "left_over",
     "remove",
+    "require_removable",
 ]
 
 Live = dict[tuple[str, str], Manifest]
@@ -73,6 +81,8 @@ def find(
         ForbiddenError: The credential may not see what it has to change.
     """
     needed = {manifest["kind"] for manifest in manifests} | {_SCALER_OF.get(mode or "", "")}
+    if mode == "keda" and "ScaledObject" not in {manifest["kind"] for manifest in manifests}:
+        needed.add("HorizontalPodAutoscaler")  # KEDA's own, whose end has to be waited for
     live = _scalers(cluster, needed, name=name, namespace=namespace, group_id=group_id)
     listed = {kind for kind, _, _ in _SCALERS}
     for manifest in manifests:
@@ -99,11 +109,13 @@ def get(cluster: Cluster, kind: str, name: str, namespace: str) -> Manifest | No
         raise
 
 
-def left_over(cluster: Cluster, name: str, namespace: str, wanted: AbstractSet[tuple[str, str]]) -> Live:
+def left_over(cluster: Cluster, record: Record, wanted: AbstractSet[tuple[str, str]]) -> Live:
     """What an earlier mode of a group needed and the objects named `wanted` do not.
 
-    A kind that the credential may not see is not there: `find` has refused what had to be seen.
+    A kind that the credential may not see is not there: `find` has refused what had to be seen. Whatever
+    something else in the cluster looks after goes with that.
     """
+    name = record.name
     capabilities = cluster.capabilities()
     kinds = [kind for kind, group, plural in _OPTIONAL if capabilities.serves(group, plural)]
     found: Live = {}
@@ -111,7 +123,9 @@ def left_over(cluster: Cluster, name: str, namespace: str, wanted: AbstractSet[t
         if identity in wanted:
             continue
         with contextlib.suppress(ObjectNotFoundError, ForbiddenError):
-            found[identity] = cluster.get(*identity, namespace)
+            obj = cluster.get(*identity, record.namespace)
+            if labels.is_owned_by(obj, record.id) and not has_controller(obj):
+                found[identity] = obj
     return found
 
 
@@ -127,6 +141,19 @@ def remove(
     """Delete the object with this uid; that it is gone, even if another has its name by now, is as good."""
     with contextlib.suppress(ObjectConflictError):
         cluster.delete(kind, name, namespace, uid=uid, propagation=propagation)
+
+
+def require_removable(cluster: Cluster, leaving: Live) -> None:
+    """Ask, before anything is written, whether these objects may be deleted.
+
+    Raises:
+        ForbiddenError: One of them may not.
+    """
+    for (kind, name), obj in leaving.items():
+        meta = obj["metadata"]
+        # Gone by now is as good; a webhook that refuses dry runs says nothing about the real one.
+        with contextlib.suppress(ObjectConflictError, InvalidObjectError):
+            cluster.delete(kind, name, meta["namespace"], uid=meta["uid"], dry_run=True)
 
 
 def has_controller(obj: Manifest) -> bool:

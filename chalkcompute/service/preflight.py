@@ -45,8 +45,17 @@ class DryRun:
     warnings: list[str] = field(default_factory=list)
 
 
-def dry_run(cluster: Cluster, manifests: Sequence[Manifest], *, skip: Set[str]) -> DryRun:
-    """Apply every object with `dryRun=All`, but for those `Kind/name` in `skip`.
+def dry_run(
+    cluster: Cluster, manifests: Sequence[Manifest], *, skip: Set[str], early: Set[str] = frozenset()
+) -> DryRun:
+    """Apply every object with `dryRun=All`.
+
+    Args:
+        cluster: The cluster.
+        manifests: The objects.
+        skip: `Kind/name` of those to leave out.
+        early: `Kind/name` of those that a webhook may refuse for what goes before they are applied: only
+            whether we may write them is asked.
 
     Raises:
         InvalidObjectError: The server refuses an object.
@@ -61,6 +70,8 @@ def dry_run(cluster: Cluster, manifests: Sequence[Manifest], *, skip: Set[str]) 
         try:
             applied = cluster.apply(manifest, dry_run=True)
         except ForbiddenError as error:
+            if key in early and _is_denied(error):
+                continue
             if not is_shared(manifest):
                 raise
             found.warnings += grants.check(cluster, manifest, error)
@@ -155,9 +166,14 @@ def _is_by_admission(error: ApiError) -> bool:
     The authorizer refuses before there is an object, so it names none. Built-in admission names the pod;
     webhooks and policies have their fixed words, with whatever code they were given.
     """
-    if re.search(r"denied (the )?request", error.message):
+    if _is_denied(error):
         return True
     return isinstance(error, ForbiddenError) and bool(error.details.get("name"))
+
+
+def _is_denied(error: ApiError) -> bool:
+    """Whether a webhook or a policy refuses what the authorizer has let through."""
+    return re.search(r"denied (the )?request", error.message) is not None
 
 
 def _is_dry_run_refusal(error: ApiError) -> bool:

@@ -110,7 +110,10 @@ def run(
             case HandOver(replicas):
                 cluster.apply(_only_replicas(name, namespace, replicas), manager=labels.REPLICAS_MANAGER)
             case Scale(replicas):
-                _scale(cluster, namespace, name, replicas)
+                try:
+                    _scale(cluster, namespace, name, replicas)
+                except ForbiddenError:  # of `deployments/scale`, a right of its own; the autoscaler is gone
+                    cluster.apply(_only_replicas(name, namespace, replicas), manager=labels.REPLICAS_MANAGER)
 
 
 def lift(cluster: Cluster, spec: ScalingGroupSpec, deployment: Manifest) -> str | None:

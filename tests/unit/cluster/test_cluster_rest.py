@@ -130,6 +130,17 @@ def test_delete_with_a_precondition_and_of_what_is_gone() -> None:
     assert not cluster.delete("ConfigMap", "x", "n")
 
 
+def test_whether_a_delete_may_be_is_asked_by_a_dry_run() -> None:
+    script = Script({}, {})
+    cluster = RestCluster(script)
+    cluster.delete("ConfigMap", "x", "n", dry_run=True)
+    cluster.delete("ConfigMap", "x", "n")
+    assert [asked.body.get("dryRun") for asked in script.asked if isinstance(asked.body, dict)] == [
+        ["All"],
+        None,
+    ]
+
+
 def test_capabilities_cost_one_request_once() -> None:
     script = Script(
         {

@@ -197,9 +197,10 @@ class ApiCluster:
         *,
         uid: str | None = None,
         propagation: str = "Background",
+        dry_run: bool = False,
     ) -> bool:
-        self.calls.append(("delete", kind))
-        options = DeleteOptions(propagation=propagation, uid=uid or "")
+        self.calls.append(("dry-delete" if dry_run else "delete", kind))
+        options = DeleteOptions(propagation=propagation, uid=uid or "", dry_run=dry_run)
         try:
             self._do(lambda: self.api.remove(by_kind(kind), namespace or "", name, options))
         except ObjectNotFoundError:
