@@ -8,6 +8,7 @@ import contextlib
 __all__ = ["finish", "tunnel"]
 
 _CHUNK = 64 * 1024
+_ONE_CONNECTION = (b"connection:", b"keep-alive:", b"proxy-connection:")
 _LINGER = 2.0
 
 
@@ -25,7 +26,7 @@ async def tunnel(
             it would be a second request that nobody has looked at.
     """
     up = asyncio.create_task(_pump(client[0], replica[1], length))
-    down = asyncio.create_task(_pump(replica[0], client[1], None))
+    down = asyncio.create_task(_pump_answer(replica[0], client[1]))
     try:
         await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -44,6 +45,36 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, leng
                 left -= len(data)
             writer.write(data)
             await writer.drain()
+
+
+async def _pump_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The answer, saying that its connection ends with it, whatever the replica says.
+
+    One that leaves its connection open has the client send its next request here, where nobody reads it.
+    """
+    with contextlib.suppress(ConnectionError):
+        try:
+            while await _pump_head(reader, writer):
+                pass
+        except asyncio.IncompleteReadError as error:
+            writer.write(error.partial)
+        except asyncio.LimitOverrunError:
+            pass  # a line too long: Envoy says so
+    await _pump(reader, writer, None)
+
+
+async def _pump_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Pass one head on; whether it is an interim one, and another follows."""
+    first = line = await reader.readuntil(b"\n")
+    version, _, rest = first.partition(b" ")
+    kept = not version.startswith(b"HTTP/") or rest.startswith(b"1")
+    writer.write(line if kept else line + b"Connection: close\r\n")
+    while line.strip():
+        line = await reader.readuntil(b"\n")
+        if kept or not line.lower().startswith(_ONE_CONNECTION):
+            writer.write(line)
+    await writer.drain()
+    return rest.startswith(b"1") and not rest.startswith(b"101")
 
 
 async def finish(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -341,8 +341,55 @@ def test_what_comes_after_the_body_does_not_reach_the_replica() -> None:
         async with running() as world, a_replica(serve=all_of_it) as replica:
             world.ready(replica)
             request = get(b"/", b"Content-Length: 3", method=b"POST") + b"abc" + get(b"/smuggled")
-            assert await world.ask(request) == b"HTTP/1.1 204 No Content\r\n\r\n"
+            assert await world.ask(request) == b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
             assert bytes(seen) == b"abc"
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        (b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n", b"HTTP/1.1 200 OK\r\nConnection: close\r\nA: b\r\n\r\n"),
+        (
+            b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\nKeep-Alive: timeout=5\r\nA: b\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nA: b\r\n\r\n",
+        ),
+        (
+            b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+            b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+        ),
+        (b"HTTP/1.0 200 OK\n\n", b"HTTP/1.0 200 OK\nConnection: close\r\n\n"),
+        (b"no HTTP\r\n\r\n", b"no HTTP\r\n\r\n"),
+    ],
+    ids=["nothing said", "kept alive", "early hints", "bare line feeds", "no HTTP"],
+)
+def test_a_client_hears_that_the_connection_ends_though_the_replica_keeps_it(
+    said: bytes, heard: bytes
+) -> None:
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said + b"body\r\nConnection: keep-alive\r\n")
+        await reader.read()  # until the other side ends it
+
+    async def scenario() -> None:
+        async with running() as world, a_replica(serve=keep) as replica:
+            world.ready(replica)
+            reader, writer = await world.send(get())
+            wanted = heard + b"body\r\nConnection: keep-alive\r\n"
+            assert await reader.readexactly(len(wanted)) == wanted
+            writer.close()
+            await world.empty()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 200 OK\r\nX: cut", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000])
+def test_an_answer_without_a_proper_head_passes_for_the_gateway_to_judge(said: bytes) -> None:
+    async def scenario() -> None:
+        async with running() as world, a_replica(answer=said) as replica:
+            world.ready(replica)
+            answer = await world.ask(get())
+            assert answer.replace(b"Connection: close\r\n", b"") == said
 
     play(scenario)
 
@@ -394,7 +441,7 @@ def test_an_early_answer_reaches_a_client_that_still_sends() -> None:
             request = get(b"/", b"Content-Length: 1000000", method=b"POST")
             reader, writer = await world.send(request + bytes(500_000))
             assert await reader.readuntil(b"\r\n\r\n") == (
-                b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
             )
             writer.close()
 
