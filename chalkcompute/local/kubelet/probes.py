@@ -16,9 +16,9 @@ from chalkcompute.local.kubelet.http_probe import HttpProblemError, dial_error, 
 
 __all__ = ["ProbeFailedError", "Prober", "Tally", "check", "check_http", "port_number"]
 
-_FIRST_SECONDS = 0.01  # a server that has just started is looked at often, so that it is used at once
-_GROWTH = 1.2
-_WARM_UP_SECONDS = 1.0
+_FIRST_SECONDS = 0.01  # a server that starts is looked at often, so that it is used at once
+_PART = 0.2  # of the time since its start: how much later the next look is
+_WARM_UP_SECONDS = 1.0  # before it no failure counts, or is told of
 
 
 class ProbeFailedError(Exception):
@@ -164,11 +164,10 @@ class Prober:
         period = self.probe.get("periodSeconds") or 10
         await asyncio.sleep(self.started_at + (self.probe.get("initialDelaySeconds") or 0) - loop.time())
         tally = Tally(self.probe.get("successThreshold") or 1, self.probe.get("failureThreshold") or 3)
-        due = loop.time()
-        if await self._warm_up(period) and tally.note(True):
-            yield True
-            due = loop.time() + period
-            await asyncio.sleep(period)
+        begun = due = loop.time()
+        cold = (self.probe.get("successThreshold") or 1) == 1
+        if cold:
+            await self._warm_up(begun, begun + min(period, _WARM_UP_SECONDS))
         while True:
             failure = await self._once()
             if failure is not None:
@@ -176,23 +175,27 @@ class Prober:
             verdict = tally.note(failure is None)
             if verdict is not None:
                 yield verdict
+            cold = cold and failure is not None
             # As a ticker: a slow check does not put the next one off, unless it takes longer than the period.
             due = max(due + period, loop.time())
+            if cold and await self._warm_up(begun, due):
+                due = loop.time()
             await asyncio.sleep(due - loop.time())
 
-    async def _warm_up(self, period: float) -> bool:
-        """Look often at a container that has just started; only success counts. True when it succeeded.
+    async def _warm_up(self, begun: float, until: float) -> bool:
+        """Look often at a container that has not succeeded yet; only success counts. Whether it succeeded.
 
         A kubelet would look once and then wait a whole period: on one's own machine that is a long time.
+
+        Args:
+            begun: When it was looked at first, on the loop's clock.
+            until: When to stop.
         """
-        if (self.probe.get("successThreshold") or 1) > 1:
-            return False
-        delay = _FIRST_SECONDS
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(min(period, _WARM_UP_SECONDS)):
+            async with asyncio.timeout_at(until):
                 while await self._once() is not None:
-                    await asyncio.sleep(delay)
-                    delay *= _GROWTH
+                    await asyncio.sleep(max(_FIRST_SECONDS, (loop.time() - begun) * _PART))
         except TimeoutError:
             return False
         return True

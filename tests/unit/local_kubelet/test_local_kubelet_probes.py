@@ -205,6 +205,20 @@ def test_readiness_follows_the_server(cluster: RunCluster) -> None:
     cluster(scenario)
 
 
+def test_who_starts_slowly_need_not_wait_for_its_period(cluster: RunCluster) -> None:
+    async def scenario(made: Cluster) -> None:
+        async with Server() as server:
+            server.answer = HTTP_BAD
+            made.run_pod(readinessProbe={"httpGet": {"port": server.port}, "periodSeconds": 3600})
+            await made.running()
+            await made.until(lambda: made.events("Unhealthy"))
+            server.answer = HTTP_OK
+            await made.until(lambda: made.container()["ready"])
+            assert len(made.events("Unhealthy")) == 1
+
+    cluster(scenario)
+
+
 def test_liveness_restarts(cluster: RunCluster) -> None:
     async def scenario(made: Cluster) -> None:
         async with Server() as server:
