@@ -21,6 +21,7 @@ __all__ = [
     "INSTALL_METRICS",
     "KedaTrouble",
     "autoscaler_info",
+    "awaits_keda",
     "is_group_scaler",
     "keda_trouble",
     "paused_by",
@@ -203,6 +204,14 @@ class KedaTrouble:
     said: str = ""
 
 
+def awaits_keda(live: LiveGroup) -> bool:
+    """Whether KEDA has yet to take up the group's ScaledObject, or says that it cannot."""
+    found = live.scaled_object
+    if isinstance(found, Unasked) or found is None or live.record.spec.mode != "keda" or paused_by(found):
+        return False
+    return condition(found, "Ready").get("status") != "True"
+
+
 def keda_trouble(live: LiveGroup, now: datetime) -> KedaTrouble | None:
     """What keeps KEDA from scaling a group; None where nothing does, or nobody asked."""
     found, name = live.scaled_object, live.record.name
@@ -247,7 +256,7 @@ def _sight(hpa: Manifest, live: LiveGroup, now: datetime) -> tuple[str | None, s
         if age < _ANSWER_SECONDS:
             return None, "no measurement yet"
         return (
-            f"no controller has looked at the HorizontalPodAutoscaler for {age:.0f} s: ask whoever runs the "
+            "no controller has looked at the HorizontalPodAutoscaler since it was made: ask whoever runs the "
             "cluster whether kube-controller-manager runs",
             None,
         )

@@ -244,8 +244,10 @@ def _why_left(found: list[Manifest]) -> str:
     grace = [g for obj in found if (g := obj["metadata"].get("deletionGracePeriodSeconds"))]
     if grace and not held:
         return f"replicas have up to {max(grace)} s to drain and end; wait longer with `--timeout`"
-    if any(obj["kind"] == "ScaledObject" for obj in held):
-        return "KEDA's operator must run to let a ScaledObject go; the cluster goes on by itself"
+    scaled = next((obj["metadata"] for obj in held if obj["kind"] == "ScaledObject"), None)
+    if scaled is not None:
+        forced = existing.let_go(scaled["name"], scaled["namespace"])
+        return f"KEDA's operator must run to let a ScaledObject go; the cluster goes on by itself; {forced}"
     if held:
         finalizers = sorted({f for obj in held for f in obj["metadata"]["finalizers"]})
         return f"held by the finalizers {', '.join(finalizers)}; the cluster goes on by itself"

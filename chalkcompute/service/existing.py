@@ -30,6 +30,7 @@ __all__ = [
     "is_as_applied",
     "key_of",
     "left_over",
+    "let_go",
     "remove",
     "require_removable",
 ]
@@ -154,6 +155,15 @@ def require_removable(cluster: Cluster, leaving: Live) -> None:
         # Gone by now is as good; a webhook that refuses dry runs says nothing about the real one.
         with contextlib.suppress(ObjectConflictError, InvalidObjectError):
             cluster.delete(kind, name, meta["namespace"], uid=meta["uid"], dry_run=True)
+
+
+def let_go(scaled_object: str, namespace: str) -> str:
+    """What takes KEDA's finalizer off a ScaledObject where its operator is gone for good."""
+    return (
+        "if KEDA is gone for good, "
+        f"`kubectl patch scaledobject {scaled_object} -n {namespace} --type=merge "
+        """-p '{"metadata":{"finalizers":null}}'` lets it go"""
+    )
 
 
 def has_controller(obj: Manifest) -> bool:

@@ -164,9 +164,11 @@ def _wait_gone(cluster: Cluster, kinds: tuple[str, ...], name: str, namespace: s
     for kind in kinds:
         while _exists(cluster, kind, name, namespace):
             if world.monotonic() >= until:
+                forced = f"; {existing.let_go(name, namespace)}" if kind == "ScaledObject" else ""
                 raise ConflictError(
                     f"{kind} `{name}` in namespace `{namespace}` was deleted but does not go away",
-                    hint="a finalizer holds it: is KEDA's operator running? Deploy again once it is gone",
+                    hint="a finalizer holds it: is KEDA's operator running? Deploy again once it is gone"
+                    + forced,
                 )
             world.sleep(0.25)
 

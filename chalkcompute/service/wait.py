@@ -23,11 +23,12 @@ from chalkcompute.errors import (
     WaitTimeoutError,
 )
 from chalkcompute.manifests import labels
-from chalkcompute.manifests.causes_route import route_state
+from chalkcompute.manifests.causes_route import autoscaler_verdict, route_state
 from chalkcompute.manifests.live import UNASKED, LiveGroup, Unasked, rollout
 from chalkcompute.manifests.observe import observe
 from chalkcompute.manifests.pods import Pod, seconds_since
 from chalkcompute.manifests.record import Record
+from chalkcompute.manifests.scaler import awaits_keda
 from chalkcompute.service import revisions
 from chalkcompute.service.progress import Reporter
 from chalkcompute.service.read import find_record, pods_of, snapshot, with_nodes
@@ -49,6 +50,7 @@ _PULLING = frozenset(
     ("ContainerCreating", "PodInitializing", "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull")
 )
 """Reasons of a waiting container whose image may still be on its way."""
+_WAITS_FOR_KEDA = "waiting for KEDA to take up the ScaledObject"
 _SERVING = frozenset({Status.AVAILABLE, Status.SCALED_TO_ZERO})
 
 
@@ -87,6 +89,9 @@ def wait_group(
             live = with_nodes(cluster, live, world.now())
             nodes = live.nodes
             info = observe(live, world.now())
+            if until == "available" and info.status in _SERVING and awaits_keda(live):
+                verdict = autoscaler_verdict(live, world.now())
+                info = replace(info, verdict=verdict, status_message=_WAITS_FOR_KEDA)
             failed = info.verdict if info.verdict is not None and info.verdict.terminal else None
             done = failed is None and _satisfied(live, info, until) and _stays(cluster, live, world)
         except ClusterError as error:
@@ -181,9 +186,13 @@ def _timed_out(info: ScalingGroupInfo, until: Until, timeout: float) -> WaitTime
     why = verdict.message if verdict is not None else info.status_message or ""
     for warning in info.warnings:  # what is worth saying anyway is not the reason
         why = why.replace(f"; {warning}", "")
+    if info.status in _SERVING:
+        text = f"scaling group `{info.name}` serves, but is not settled after {timeout:g} s: {why}"
+    else:
+        text = f"scaling group `{info.name}` is not {until} after {timeout:g} s: it is {info.status.value}"
+        text += f", {why}" if why else ""
     return WaitTimeoutError(
-        f"scaling group `{info.name}` is not {until} after {timeout:g} s: it is {info.status.value}"
-        + (f", {why}" if why else ""),
+        text,
         verdict=verdict,
         info=info,
         hint=verdict.next
@@ -194,6 +203,8 @@ def _timed_out(info: ScalingGroupInfo, until: Until, timeout: float) -> WaitTime
 
 
 def _satisfied(live: LiveGroup, info: ScalingGroupInfo, until: Until) -> bool:
+    if until == "available" and awaits_keda(live):
+        return False  # its replicas may serve, and nothing would ever scale them
     if info.status in _SERVING:
         # A Deployment that was scaled down counts the old number until its ReplicaSet has followed.
         return until != "available" or info.ready_replicas <= info.desired_replicas
@@ -237,6 +248,8 @@ def _phase(live: LiveGroup, info: ScalingGroupInfo) -> tuple[str, str]:
     older = f"; {now.old_ready} of an earlier revision" if now.old_ready else ""
     if now.complete and now.ready > now.desired:
         return "starting", said or f"{now.ready} replicas ready, {now.desired} wanted"
+    if info.status in _SERVING:
+        return "starting", said or info.status_message or ""
     if now.complete:
         return "routing", said or "waiting for the gateway to accept the route"
     waiting = {pod.waiting.get("reason") for pod in now.pods if pod.waiting}

@@ -280,6 +280,7 @@ def test_an_autoscaler_that_does_not_go_away_is_named(
     ) as caught:
         over.create_scaling_group(a_spec("hpa", 2))
     assert "is KEDA's operator running" in (caught.value.hint or "")
+    assert "kubectl patch scaledobject web -n default --type=merge" in (caught.value.hint or "")
     assert cluster.seen("Deployment", "web")["spec"]["replicas"] == 2  # type: ignore[index]
     operated._lingers = 1
     over.create_scaling_group(a_spec("hpa", 2))

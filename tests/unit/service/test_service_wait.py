@@ -234,6 +234,50 @@ def test_zero_replicas_by_intent_is_success(
     assert cluster.after == [], "before KEDA was ready, nothing would have woken it"
 
 
+@pytest.fixture
+def serving(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec, clock: Clock
+) -> Callable[[], None]:
+    """A group that may sleep has a replica that serves, and KEDA has not looked at it; makes KEDA look."""
+    cluster.with_keda()
+    client.create_scaling_group(replace(spec, min_replicas=0))
+    controller = Controller(cluster, clock)
+    controller.up()
+    controller.route()
+    ready = {"type": "Ready", "status": "True", "reason": "ScaledObjectReady", "message": ""}
+    return lambda: cluster.set_status("ScaledObject", "web", {"conditions": [ready]})
+
+
+def test_a_replica_that_serves_is_not_enough_until_keda_scales_the_group(
+    client: ChalkClient, cluster: ApiCluster, serving: Callable[[], None]
+) -> None:
+    said: list[Progress] = []
+    cluster.after = [lambda: None, serving]
+    assert client.wait_scaling_group("web", on_progress=said.append).status is Status.AVAILABLE
+    assert cluster.after == []
+    assert "waiting for KEDA to take up the ScaledObject" in {progress.message for progress in said}
+    assert client.wait_scaling_group("web", timeout=1).status is Status.AVAILABLE
+
+
+@pytest.mark.usefixtures("serving")
+def test_keda_that_does_not_run_is_what_a_deploy_ends_with(client: ChalkClient) -> None:
+    assert client.wait_scaling_group("web", until="ready", timeout=1).ready_replicas == 1
+    with pytest.raises(WaitTimeoutError, match=r"serves, but .* 5 s: waiting for KEDA to take up"):
+        client.wait_scaling_group("web", timeout=5)
+    with pytest.raises(WaitTimeoutError, match=r"serves, but .* KEDA has not looked at") as caught:
+        client.wait_scaling_group("web", timeout=45)
+    assert caught.value.verdict is not None
+    assert caught.value.verdict.cause is Cause.AUTOSCALER_NOT_READY
+    assert "operator runs" in (caught.value.hint or "")
+
+
+@pytest.mark.usefixtures("serving")
+def test_a_pause_is_nothing_to_wait_for(client: ChalkClient, cluster: ApiCluster) -> None:
+    pause = {"metadata": {"annotations": {"autoscaling.keda.sh/paused": "true"}}}
+    cluster.merge("ScaledObject", "web", pause, "default")
+    assert client.wait_scaling_group("web", timeout=1).status is Status.AVAILABLE
+
+
 def test_a_group_that_goes_away_meanwhile(
     client: ChalkClient, cluster: ApiCluster, controller: Controller
 ) -> None:
