@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from rich.cells import cell_len
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -39,7 +40,11 @@ __all__ = ["usage_picture"]
 T = TypeVar("T")
 _FEWEST_ROWS = 3
 _NAME_WIDTH = 24
+_SHORT_NAME = 16  # of a name that much stays before a column goes for it
 _WIDE = 100  # columns from which memory and the last change have room
+_GAP = 2
+_DISPENSABLE = ("P50", "OPEN", "P99", "REQ/S", "REPLICAS", "CPU")
+"""Columns of the groups that go first where a terminal is too narrow for all."""
 _COLOURS = {
     Status.AVAILABLE: "green",
     Status.RUNNING: "yellow",
@@ -70,9 +75,10 @@ def usage_picture(
         detailed: Whether it is one group's, with its replicas.
         trouble: Why the report is not of now, or None.
     """
-    feet = [*_notes(report.groups), *(f"not shown: {printable(text)}" for text in report.missing)]
+    missing = [f"not shown: {printable(text)}" for text in report.missing]
+    feet = [*_notes(report.groups, detailed, width, height // 3), *missing]
     below = _events_table(report, events, named=not detailed)
-    taken = 4 + sum(1 + len(text) // max(width, 1) for text in feet)
+    taken = 4 + sum(_lines(text, width) for text in feet)
     taken += below.row_count + 2 if below is not None else 0
     if detailed and report.groups:
         group = report.groups[0]
@@ -133,13 +139,12 @@ def _fitting(rows: Sequence[T], room: int) -> tuple[Sequence[T], list[Renderable
 
 
 def _groups_table(groups: Sequence[ScalingGroupUsage], now: datetime, width: int) -> Table:
-    wide = width >= _WIDE
     numbers = ("CPU", "MEMORY", "REQ/S", "P50", "P99", "OPEN")
     headers = ["NAME", "STATUS", "REPLICAS", *numbers, "SCALED"]
-    if not wide:
+    if width < _WIDE:
         headers.remove("MEMORY")
         headers.remove("SCALED")
-    table = _table(headers, numbers)
+    rows = []
     for group in groups:
         traffic = group.traffic
         cells: dict[str, str | Text] = {
@@ -154,7 +159,16 @@ def _groups_table(groups: Sequence[ScalingGroupUsage], now: datetime, width: int
             "OPEN": rate_text(traffic.requests_in_flight if traffic else None),
             "SCALED": _last(group, now),
         }
-        table.add_row(*(cells[header] for header in headers))
+        rows.append(cells)
+    for header in _DISPENSABLE:
+        widths = {h: max(cell_len(h), *(cell_len(str(row[h])) for row in rows)) for h in headers}
+        widths["NAME"] = min(widths["NAME"], _SHORT_NAME)
+        if sum(widths.values()) + _GAP * (len(widths) - 1) <= width:
+            break
+        headers.remove(header)
+    table = _table(headers, numbers)
+    for row in rows:
+        table.add_row(*(row[header] for header in headers))
     return table
 
 
@@ -254,5 +268,24 @@ def _events_table(report: UsageReport, count: int, *, named: bool) -> Table | No
     return table
 
 
-def _notes(groups: Sequence[ScalingGroupUsage]) -> list[str]:
-    return [text for group in groups for text in notes(group)]
+def _notes(groups: Sequence[ScalingGroupUsage], detailed: bool, width: int, room: int) -> list[str]:
+    """What is wrong, in no more lines than there is room for: said once of all that have it."""
+    names: dict[str, list[str]] = {}
+    for group in groups:
+        for text in notes(group):
+            names.setdefault(text.removeprefix(f"{group.name}: "), []).append(group.name)
+    found = [f"{_several(who)}: {what}" for what, who in names.items()]
+    if detailed:
+        return found
+    while len(found) > 1 and sum(_lines(text, width) for text in found) > room:
+        found.pop()
+    more = len(names) - len(found)
+    return [*found, f"and {more} more that `chalk scaling-group list` tells"] if more else found
+
+
+def _several(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _lines(text: str, width: int) -> int:
+    return 1 + (cell_len(text) - 1) // max(width, 1)

@@ -311,7 +311,7 @@ class _Deploy:
         self._prune(manifests, record)
         if plan.action is Action.UNCHANGED and drifted:
             self.warnings.append(
-                f"brought back what had been changed or removed: {', '.join(sorted(drifted))}"
+                f"brought back what was changed, removed or of an older version: {', '.join(sorted(drifted))}"
             )
         return records.release(self.cluster, record, self.world)
 

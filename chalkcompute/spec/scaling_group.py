@@ -189,6 +189,12 @@ def _seconds(name: str, low: int, high: int, unset: str) -> Callable[[object], o
     return _optional(_integer(name, low, high, meaning="seconds", hint=f"leave `{name}` out for {unset}"))
 
 
+def _most(value: object) -> object:
+    """0 is taken for a wish to scale to zero, which the lower bound is for."""
+    hint = "a group that sleeps while nobody asks has `min_replicas=0`, and may have one replica or more"
+    return check_integer("max_replicas", value, 1, _INT32_MAX, hint=hint if value == 0 else None)
+
+
 def _target(value: object) -> object:
     """A fraction is taken for the mistake that it is."""
     name = "target_cpu_utilization_percentage"
@@ -230,12 +236,7 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
     "min_replicas": _integer(
         "min_replicas", 0, _INT32_MAX, hint="0 lets the group sleep while nobody asks, 1 keeps one replica"
     ),
-    "max_replicas": _integer(
-        "max_replicas",
-        1,
-        _INT32_MAX,
-        hint="set `min_replicas` to 0 for a group that sleeps while nobody asks",
-    ),
+    "max_replicas": _most,
     "target_cpu_utilization_percentage": _optional(_target),
     "scaling_interval_seconds": _seconds("scaling_interval_seconds", 1, 1800, "the cluster's own pace, 15"),
     "shutdown_delay_seconds": _seconds("shutdown_delay_seconds", 0, 3600, "5"),

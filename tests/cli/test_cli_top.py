@@ -265,6 +265,26 @@ def test_a_picture_is_no_higher_than_the_terminal() -> None:
     assert len(drawn(one, 100, 24, detailed=True).splitlines()) <= 24
 
 
+def test_what_many_groups_have_in_common_is_said_once_and_leaves_room_for_them() -> None:
+    lost = AutoscalerInfo("HorizontalPodAutoscaler", blind="the cluster serves no `metrics.k8s.io`")
+    groups = [usage(f"group-{n}", autoscaler=lost, scale_events=()) for n in range(300)]
+    odd = [usage(f"odd-{n}", verdict=Verdict(Cause.CRASH_LOOP, f"reason {n}")) for n in range(40)]
+    shown = drawn(UsageReport(NOW, "abc123", (*groups, *odd)), 100, 40)
+    assert shown.count("metrics.k8s.io") == 1
+    assert "group-0 and 299 more: its autoscaler cannot scale" in shown
+    assert "more that `chalk scaling-group list` tells" in shown
+    assert "group-9 " in shown, "there is room for the groups"
+    assert len(shown.splitlines()) <= 40
+
+
+@pytest.mark.parametrize("width", [30, 40, 60])
+def test_a_narrow_terminal_shows_names_rather_than_all_columns(width: int) -> None:
+    shown = drawn(ALL, width, 60)
+    assert "inference" in shown
+    assert "NAME" in shown
+    assert ("REQ/S" in shown) == (width == 60)
+
+
 def test_a_picture_that_is_not_of_now_says_so() -> None:
     assert "trying again, for now: no route" in drawn(ALL, 100, trouble="no route to host")
     assert "no scaling groups here" in drawn(UsageReport(NOW, "abc123"), 80)

@@ -354,3 +354,10 @@ def test_probes_that_cannot_be(make: Any, said: str) -> None:
 )
 def test_which_tags_move(image: str, moves: bool) -> None:
     assert tag_moves(image) is moves
+
+
+@pytest.mark.parametrize(("value", "is_hinted"), [(0, True), (2**31, False), (-1, False)])
+def test_only_a_wish_for_zero_is_told_how_to_get_it(value: int, is_hinted: bool) -> None:
+    with pytest.raises(SpecError, match="`max_replicas` must be 1 to 2147483647") as caught:
+        a_spec(min_replicas=0, max_replicas=value)
+    assert ("`min_replicas=0`" in (caught.value.hint or "")) == is_hinted
