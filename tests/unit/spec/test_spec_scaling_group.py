@@ -122,7 +122,7 @@ def test_what_cannot_be_names_its_field(field: str, value: object) -> None:
         ("scaling_interval_seconds", 0, "leave `scaling_interval_seconds` out for the cluster's own pace"),
         ("shutdown_delay_seconds", -1, "leave `shutdown_delay_seconds` out for 5"),
         ("startup_timeout_seconds", 0, "leave `startup_timeout_seconds` out for no limit"),
-        ("max_replicas", 0, "set `min_replicas` to 0"),
+        ("max_replicas", 0, "has `min_replicas=0`"),
         ("min_replicas", -1, "0 lets the group sleep"),
     ],
 )
