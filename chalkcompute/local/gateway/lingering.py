@@ -22,7 +22,7 @@ class Lingering:
     """What was there the last time, and until when."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+        self._known: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {}
         self._until: dict[str, float] = {}
 
     def join(self, files: Files, now: float) -> tuple[Files, float | None]:
@@ -38,9 +38,13 @@ class Lingering:
         for name in [name for name, until in self._until.items() if name in wanted or until <= now]:
             del self._until[name]
         self._known = {name: self._known[name] for name in self._until} | {
-            name: (cluster, files[endpoints_file(name)]) for name, cluster in wanted.items()
+            name: (cluster, files.get(endpoints_file(name))) for name, cluster in wanted.items()
         }
-        endpoints = {endpoints_file(name): content for name, (_, content) in sorted(self._known.items())}
+        endpoints = {
+            endpoints_file(name): content
+            for name, (_, content) in sorted(self._known.items())
+            if content is not None
+        }
         clusters = [cluster for _, (cluster, _) in sorted(self._known.items())]
         joined = {**endpoints, **files, "cds": {**files["cds"], "resources": clusters}}
         return joined, min(self._until.values()) - now if self._until else None

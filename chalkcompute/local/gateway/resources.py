@@ -125,18 +125,28 @@ def endpoints_file(name: str) -> str:
     return f"eds-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
-def cluster(xds: Path, name: str, *, h2c: bool) -> dict[str, Any]:
-    """A cluster whose endpoints come from a file of its own."""
+def cluster(xds: Path, name: str, *, h2c: bool, inline: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A cluster whose endpoints come from a file of its own, or are in it.
+
+    Args:
+        xds: Folder of Envoy's files.
+        name: Its name.
+        h2c: Whether its endpoints speak HTTP/2.
+        inline: Its `endpoints`; None for a file.
+    """
     out: dict[str, Any] = {
         "@type": TYPE + "config.cluster.v3.Cluster",
         "name": name,
-        "type": "EDS",
         "connect_timeout": "1s",
         "lb_policy": "LEAST_REQUEST",
         "ignore_health_on_host_removal": True,
-        "eds_cluster_config": {"service_name": name, "eds_config": file_source(xds, endpoints_file(name))},
         "circuit_breakers": {"thresholds": [dict.fromkeys(_LIMITS, _MANY)]},
     }
+    if inline is None:
+        source = file_source(xds, endpoints_file(name))
+        out |= {"type": "EDS", "eds_cluster_config": {"service_name": name, "eds_config": source}}
+    else:
+        out |= {"type": "STATIC", "load_assignment": inline}
     if h2c:
         out["typed_extension_protocol_options"] = {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {

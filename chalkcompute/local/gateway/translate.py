@@ -31,6 +31,10 @@ from chalkcompute.local.ports import Manifest
 
 __all__ = ["RouteOutcome", "Translation", "translate"]
 
+# Envoy takes an inotify instance for each file of endpoints, and ends when it gets none; Linux gives a user
+# 128 of them, for all programs (fs.inotify.max_user_instances). Clusters beyond these hold their endpoints
+# themselves: Envoy then sets such a cluster up anew when they change.
+_WATCHED = 40
 _ACTIVATOR = Backend(INTERCEPTOR_NAMESPACE, INTERCEPTOR_SERVICE, 0, INTERCEPTOR_PORT)
 _RESOLVED = Outcome(True, "ResolvedRefs", "Resolved all the Object references for the Route")
 
@@ -97,15 +101,15 @@ def translate(objects: Objects, ports: GatewayPorts, certificate: Certificate, x
         "sds": resources.discovery_response([resources.secret(certificate.certificate, certificate.key)])
     }
     slices = objects.slices()
-    clusters = sorted(build.backends.items())
-    for name, backend in clusters:
-        addresses = _addresses(backend, slices)
-        files[resources.endpoints_file(name)] = resources.discovery_response(
-            [resources.endpoints(name, addresses)]
-        )
-    files["cds"] = resources.discovery_response(
-        resources.cluster(xds, name, h2c=backend.h2c) for name, backend in clusters
-    )
+    clusters = []
+    for number, (name, backend) in enumerate(build.backends.items()):  # oldest first: few change over
+        endpoints = resources.endpoints(name, _addresses(backend, slices))
+        if number < _WATCHED:
+            files[resources.endpoints_file(name)] = resources.discovery_response([endpoints])
+        inline = None if number < _WATCHED else endpoints
+        clusters.append(resources.cluster(xds, name, h2c=backend.h2c, inline=inline))
+    clusters.sort(key=lambda cluster: cluster["name"])
+    files["cds"] = resources.discovery_response(clusters)
     for listener in ("https", "http"):
         hosts = _virtual_hosts(build.hosts.get(listener, {}))
         files[f"rds-{listener}"] = resources.discovery_response(

@@ -37,6 +37,14 @@ def test_a_cluster_without_a_route_goes_a_moment_later() -> None:
     assert lingering.join(files(b="2", c="1"), 5.0 + LINGER) == (files(b="2", c="1"), None)
 
 
+def test_a_cluster_without_a_file_of_endpoints_stays_as_long() -> None:
+    lingering, without = Lingering(), files(a="1")
+    del without[endpoints_file("a")]
+    lingering.join(without, 0.0)
+    joined, _ = lingering.join(files(), 1.0)
+    assert (names(joined), [name for name in joined if name.startswith("eds-")]) == (["a"], [])
+
+
 def test_a_cluster_that_comes_back_is_not_taken_away() -> None:
     lingering = Lingering()
     lingering.join(files(a="1"), 0.0)

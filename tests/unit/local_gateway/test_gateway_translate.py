@@ -62,6 +62,26 @@ def test_files_are_written_before_what_refers_to_them() -> None:
     assert [n.partition("-")[0] for n in names] == ["sds", "eds", "cds", "rds", "rds", "lds"]
 
 
+def test_what_envoy_watches_does_not_grow_with_the_number_of_groups() -> None:
+    """For each file it takes an inotify instance, of which a user has 128."""
+    some = [
+        a_route(f"r{i}", created=f"2026-01-01T00:{i:02}:00Z", hostnames=[f"r{i}.gw.localhost"])
+        for i in range(60)
+    ]
+    files = translated(*reversed(some)).files
+    clusters = {cluster["name"].split("/")[1]: cluster for cluster in files["cds"]["resources"]}
+    assert len(clusters) == 60
+    watched = [name for name, cluster in clusters.items() if cluster["type"] == "EDS"]
+    assert len(watched) == len([name for name in files if name.startswith("eds-")]) < 60
+    assert sorted(watched, key=lambda name: int(name[1:])) == [f"r{i}" for i in range(len(watched))]
+    for cluster in clusters.values():
+        if cluster["type"] == "STATIC":
+            (locality,) = cluster["load_assignment"]["endpoints"]
+            (endpoint,) = locality["lb_endpoints"]
+            assert endpoint["endpoint"]["address"]["socket_address"]["address"] == "127.77.0.1"
+            assert "eds_cluster_config" not in cluster
+
+
 def test_secrets_are_inline_and_ports_are_held_alone() -> None:
     files = translated().files
     (secret,) = files["sds"]["resources"]
