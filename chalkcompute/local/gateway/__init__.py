@@ -61,7 +61,6 @@ async def run_gateway(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = ConfigFiles(folder / "xds")
     files.clear()
-    ports = GatewayPorts(https_port, http_port)
 
     def certificate() -> Certificate:
         names = (f"*.{domain}", domain)
@@ -71,14 +70,25 @@ async def run_gateway(
         api,
         files,
         domain=domain,
-        ports=ports,
+        ports=GatewayPorts(https_port, http_port),
         certificate=certificate,
         ca_pem=authority.pem,
         follow=traffic.follow,
     )
-    listeners = ("https", "http")
     envoy_files = EnvoyFiles(folder, log_path)
-    envoy = EnvoyProcess(envoy_binary, envoy_files, listeners, concurrency=concurrency)
+    envoy = EnvoyProcess(envoy_binary, envoy_files, ("https", "http"), concurrency=concurrency)
+    await _run_parts(api, controller, envoy, envoy_files, activator, traffic, ready)
+
+
+async def _run_parts(
+    api: Api,
+    controller: GatewayController,
+    envoy: EnvoyProcess,
+    envoy_files: EnvoyFiles,
+    activator: Activator,
+    traffic: GatewayTraffic,
+    ready: Callable[[], None],
+) -> None:
     port = await activator.start()
     try:
         await run_together(
