@@ -146,7 +146,8 @@ def cluster(xds: Path, name: str, *, h2c: bool, inline: dict[str, Any] | None = 
         source = file_source(xds, endpoints_file(name))
         out |= {"type": "EDS", "eds_cluster_config": {"service_name": name, "eds_config": source}}
     else:
-        out |= {"type": "STATIC", "load_assignment": inline}
+        typed = "@type"  # of resources that stand alone
+        out |= {"type": "STATIC", "load_assignment": {k: v for k, v in inline.items() if k != typed}}
     if h2c:
         out["typed_extension_protocol_options"] = {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {

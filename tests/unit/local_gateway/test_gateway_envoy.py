@@ -150,9 +150,14 @@ async def running_gateway(
         await asyncio.wait({task})
         log = (tmp_path / "envoy.log").read_text()
     assert "rejected" not in log, log
+    assert "Unknown field" not in log, log
 
 
-def test_statuses_a_client_sees(tmp_path: Path, backend: int) -> None:
+@pytest.mark.parametrize("watched", [1, 0], ids=["endpoints in a file", "endpoints in the cluster"])
+def test_statuses_a_client_sees(
+    tmp_path: Path, backend: int, watched: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chalkcompute.local.gateway.translate._WATCHED", watched)
     piece = a_slice(an_endpoint("127.0.0.1", ready=True), port=backend)
 
     async def scenario() -> None:

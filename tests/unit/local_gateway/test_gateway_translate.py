@@ -76,6 +76,7 @@ def test_what_envoy_watches_does_not_grow_with_the_number_of_groups() -> None:
     assert sorted(watched, key=lambda name: int(name[1:])) == [f"r{i}" for i in range(len(watched))]
     for cluster in clusters.values():
         if cluster["type"] == "STATIC":
+            assert "@type" not in cluster["load_assignment"]
             (locality,) = cluster["load_assignment"]["endpoints"]
             (endpoint,) = locality["lb_endpoints"]
             assert endpoint["endpoint"]["address"]["socket_address"]["address"] == "127.77.0.1"
