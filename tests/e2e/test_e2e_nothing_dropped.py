@@ -19,6 +19,7 @@ import pytest
 import websocket
 
 from tests.e2e.harness import Chalk, Kubernetes, eventually
+from tests.e2e.keda import require_keda
 from tests.e2e.load import PROGRAM, Door, Traffic
 
 pytestmark = pytest.mark.timeout(300)
@@ -182,12 +183,7 @@ ZERO = ("--min-replicas=0", "--max-replicas=3", "--idle-timeout=3s")
 
 @pytest.fixture
 def _keda(kubernetes: Kubernetes, real: bool) -> None:
-    served = kubernetes.serves("keda.sh/v1alpha1", "scaledobjects") and kubernetes.serves(
-        "http.keda.sh/v1beta1", "interceptorroutes"
-    )
-    if not served:
-        assert real, "the embedded cluster has KEDA, always"
-        pytest.skip("the cluster has no KEDA with its HTTP add-on")
+    require_keda(kubernetes, real=real)
 
 
 @pytest.mark.usefixtures("_keda")

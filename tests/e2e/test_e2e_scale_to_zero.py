@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.harness import Chalk, Kubernetes, eventually
+from tests.e2e.keda import require_keda
 from tests.e2e.load import PROGRAM, Door
 
 NAME = "doze"
@@ -23,12 +24,7 @@ IDLE = 2  # seconds
 
 @pytest.fixture(autouse=True)
 def _keda(kubernetes: Kubernetes, real: bool) -> None:
-    served = kubernetes.serves("keda.sh/v1alpha1", "scaledobjects") and kubernetes.serves(
-        "http.keda.sh/v1beta1", "interceptorroutes"
-    )
-    if real and not served:
-        pytest.skip("the cluster has no KEDA with its HTTP add-on")
-    assert served
+    require_keda(kubernetes, real=real)
 
 
 class Sleeper:

@@ -8,7 +8,6 @@ gone: they are skipped there, and fail on the local cluster, which has all that 
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.harness import Chalk, Kubernetes, eventually
+from tests.e2e.keda import require_keda
 from tests.e2e.load import PROGRAM, Door, Traffic
 
 # A replica that uses all it may use is at 100 % of its request: an autoscaler that measures has no reason
@@ -47,16 +47,6 @@ def flags(mode: str, count: int, *, idle: str | None = None) -> list[str]:
     if mode == "hpa":
         return [f"--min-replicas={count}", f"--max-replicas={count + 2}", FULL]
     return ["--min-replicas=0", "--max-replicas=4", *([f"--idle-timeout={idle}"] if idle else [])]
-
-
-def has_keda(kubernetes: Kubernetes) -> bool:
-    keda = os.environ.get("CHALK_KEDA_NAMESPACE", "keda")
-    service = os.environ.get("CHALK_KEDA_INTERCEPTOR_SERVICE", "keda-add-ons-http-interceptor-proxy")
-    return (
-        kubernetes.serves("keda.sh/v1alpha1", "scaledobjects")
-        and kubernetes.serves("http.keda.sh/v1beta1", "interceptorroutes")
-        and kubernetes.find(f"/api/v1/namespaces/{keda}/services/{service}") is not None
-    )
 
 
 def replicas(kubernetes: Kubernetes, namespace: str) -> int:
@@ -116,9 +106,8 @@ def test_a_transition(
     after: str,
     asked: int,
 ) -> None:
-    if "keda" in (before, after) and not has_keda(kubernetes):
-        assert real, "the local cluster has KEDA's kinds and its interceptor"
-        pytest.skip("this cluster lacks KEDA or its HTTP add-on")
+    if "keda" in (before, after):
+        require_keda(kubernetes, real=real)
     begin(chalk, kubernetes, namespace, before, live)
     pods = {pod["metadata"]["uid"] for pod in kubernetes.pods(namespace, "web")}
     with looking(kubernetes, namespace) as counts:
@@ -141,9 +130,7 @@ def test_no_request_is_lost_on_the_way(
     chalk: Chalk, kubernetes: Kubernetes, namespace: str, door: Callable[[str], Door], real: bool
 ) -> None:
     """Requests go on while the gateway is led to KEDA's interceptor and away from it."""
-    if not has_keda(kubernetes):
-        assert real, "the local cluster has KEDA's kinds and its interceptor"
-        pytest.skip("this cluster lacks KEDA or its HTTP add-on")
+    require_keda(kubernetes, real=real)
     program = [f"--entrypoint={json.dumps(['python', '-c', PROGRAM])}", "--shutdown-delay=5"]
     chalk.serve("web", *flags("fixed", 2), *program)
     found = door("web")
