@@ -115,6 +115,8 @@ async def running(api: ResourceApi, tmp_path: Path) -> AsyncIterator[World]:
     )
     waiting = asyncio.create_task(started.wait())
     await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        await task  # raises what ended it, such as a port that somebody else was given meanwhile
     world = World(api, activator, traffic, http_port, tmp_path)
     try:
         for obj in (service, grant, a_service(), an_interceptor_route(), a_sleepy_route()):
@@ -251,6 +253,7 @@ def test_requests_are_counted_and_measured_and_survive_a_new_envoy(api: Resource
         async with a_replica() as replica:
             world.ready(replica)
             asked = world.activator.room.entered(WEB)
+            await eventually(lambda: world.traffic.of_route("HTTPRoute", *WEB), "Envoy's counts are read")
             await eventually(lambda: world.route("HTTPRoute").requests == asked, "all have been counted")
             before = asked
             for _ in range(20):
