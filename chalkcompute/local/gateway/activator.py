@@ -240,10 +240,11 @@ class Activator:
         if self._stopping:
             raise RefusedError("stopping", "the local cluster stops: `chalk local up` starts it again", 1)
         if waited >= limit:
+            within = f" within {limit:g} s" if limit else ""
             raise RefusedError(
                 "timeout",
-                f"no replica of InterceptorRoute `{name}` in namespace `{namespace}` was ready within "
-                f"{limit:g} s ({problem}): see what `chalk scaling-group get` and its Pods' logs say",
+                f"no replica of InterceptorRoute `{name}` in namespace `{namespace}` was ready{within} "
+                f"({problem}): see what `chalk scaling-group get` and its Pods' logs say",
                 _TIMEOUT_RETRY,
             )
 

@@ -474,7 +474,7 @@ def test_a_route_that_goes_takes_its_requests_with_it() -> None:
             waiting = asyncio.create_task(world.ask(get()))
             await world.held(1)
             world.show(an_interceptor_route(), type_="DELETED")
-            assert b"the InterceptorRoute was deleted" in await waiting
+            assert b"namespace `default` was ready (the InterceptorRoute was deleted)" in await waiting
 
     play(scenario)
 
