@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from chalkcompute.local.gateway.activator import Activator
 from chalkcompute.local.gateway.authority import Authority, Certificate, server_certificate
 from chalkcompute.local.gateway.controller import ConfigFiles, GatewayController, run_together
-from chalkcompute.local.gateway.envoy import EnvoyFiles, EnvoyProcess
+from chalkcompute.local.gateway.envoy import EnvoyFiles, EnvoyProcess, clusters_loaded
 from chalkcompute.local.gateway.objects import GatewayPorts
 from chalkcompute.local.gateway.traffic import GatewayTraffic
 from chalkcompute.local.ports import Api
@@ -66,6 +67,7 @@ async def run_gateway(
         names = (f"*.{domain}", domain)
         return server_certificate(state_dir / "ca", _CERTIFICATE, authority, names, datetime.now(UTC))
 
+    envoy_files = EnvoyFiles(folder, log_path)
     controller = GatewayController(
         api,
         files,
@@ -74,8 +76,8 @@ async def run_gateway(
         certificate=certificate,
         ca_pem=authority.pem,
         follow=traffic.follow,
+        loaded=partial(clusters_loaded, envoy_files.admin),
     )
-    envoy_files = EnvoyFiles(folder, log_path)
     envoy = EnvoyProcess(envoy_binary, envoy_files, ("https", "http"), concurrency=concurrency)
     await _run_parts(api, controller, envoy, envoy_files, activator, traffic, ready)
 

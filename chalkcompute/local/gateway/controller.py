@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,14 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+async def _at_once(clusters: Collection[str]) -> None:
+    """Nothing to wait for."""
+
+
+def _is_of_routes(name: str) -> bool:
+    return name.startswith(("rds-", "lds"))
+
+
 class ConfigFiles:
     """Envoy's watched folder; a file is written only when its content changes."""
 
@@ -52,14 +60,17 @@ class ConfigFiles:
             path.unlink()
         self._written.clear()
 
-    def write(self, files: dict[str, dict[str, Any]]) -> None:
-        """Write in the given order, then remove what is no longer named."""
+    def write(self, files: Mapping[str, dict[str, Any]]) -> None:
+        """Write in the given order."""
         for name, content in files.items():
             text = json.dumps(content, separators=(",", ":"))
             if self._written.get(name) != text:
                 write_atomically(self.folder / f"{name}.json", text)
                 self._written[name] = text
-        for name in self._written.keys() - files.keys():
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Remove every other file."""
+        for name in self._written.keys() - set(names):
             (self.folder / f"{name}.json").unlink(missing_ok=True)
             del self._written[name]
 
@@ -76,6 +87,7 @@ class GatewayController:
         ca_pem: The authority to advertise.
         now: The clock, in UTC.
         follow: Told what is behind each of Envoy's clusters, whenever that has been written.
+        loaded: Waits until Envoy has clusters of these names, or no longer.
     """
 
     def __init__(
@@ -89,6 +101,7 @@ class GatewayController:
         ca_pem: str,
         now: Callable[[], datetime] = utc_now,
         follow: Callable[[Mapping[str, Backend]], None] = lambda backends: None,
+        loaded: Callable[[Collection[str]], Awaitable[None]] = _at_once,
     ) -> None:
         self._api = api
         self._files = files
@@ -98,6 +111,8 @@ class GatewayController:
         self._ca_pem = ca_pem
         self._now = now
         self._follow_clusters = follow
+        self._loaded = loaded
+        self._clusters: frozenset[str] = frozenset()
         self._objects = Objects()
         self._dirty = asyncio.Event()
         self._serving = False
@@ -108,6 +123,7 @@ class GatewayController:
     def set_serving(self, serving: bool) -> None:
         """Tell whether Envoy serves: what `Programmed` says."""
         self._serving = serving
+        self._clusters = frozenset()
         self._dirty.set()
 
     def refresh(self) -> None:
@@ -161,7 +177,7 @@ class GatewayController:
             await asyncio.sleep(_GATHER)
             self._dirty.clear()
             try:
-                self.reconcile()
+                await self.reconcile()
             except (StatusError, OSError):
                 _log.exception("the gateway's configuration could not be brought up to date")
                 self._later()
@@ -173,18 +189,31 @@ class GatewayController:
     def _later(self) -> None:
         asyncio.get_running_loop().call_later(_RETRY, self._dirty.set)
 
-    def reconcile(self) -> None:
+    async def reconcile(self) -> None:
         """Bring files and statuses up to date with the objects known now."""
         if self._objects.gateway is None or self._objects.gateway_class is None:
             self.ensure_objects()
         translation = translate(self._objects, self._ports, self._certificate(), self._files.folder)
         files, again = self._lingering.join(translation.files, time.monotonic())
-        self._files.write(files)
+        await self._write_files(files, frozenset(translation.backends))
         if again is not None:
             asyncio.get_running_loop().call_later(again, self._dirty.set)
         self.configured.set()
         self._follow_clusters(translation.backends)
         self._write_statuses(translation)
+
+    async def _write_files(self, files: Mapping[str, dict[str, Any]], clusters: frozenset[str]) -> None:
+        """Write what routes lead to, and the routes when Envoy has that.
+
+        At any file that is moved into the folder it looks at all of them, in an order of its own: it may see
+        a route before the cluster that it leads to, and answers 503 by it until then.
+        """
+        self._files.write({name: content for name, content in files.items() if not _is_of_routes(name)})
+        if self._serving and not clusters <= self._clusters:
+            await self._loaded(clusters)
+            self._clusters = clusters
+        self._files.write(files)
+        self._files.keep_only(files.keys())
 
     def _write_statuses(self, translation: Translation) -> None:
         now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")

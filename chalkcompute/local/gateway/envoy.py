@@ -32,6 +32,7 @@ __all__ = [
     "admin_get",
     "bootstrap",
     "check_binary",
+    "clusters_loaded",
     "find_binary",
 ]
 
@@ -48,6 +49,8 @@ _ATTEMPTS = 3  # of the first start: later ones go on for ever
 _LOG_LIMIT = 10 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 _ADMIN = "admin.sock"
+_LOADING = 2.0  # seconds; an idle machine takes some milliseconds
+_ACTIVE_CLUSTERS = "/config_dump?resource=dynamic_active_clusters&mask=cluster.name"
 
 
 def find_binary() -> Path:
@@ -152,6 +155,21 @@ def bootstrap(xds: Path) -> dict[str, Any]:
             ]
         },
     }
+
+
+async def clusters_loaded(socket: Path, names: Collection[str]) -> None:
+    """Wait until Envoy uses clusters of these names: two seconds at most; not if it does not answer."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _LOADING
+    while loop.time() < until:
+        status, answer = await admin_get(socket, _ACTIVE_CLUSTERS)
+        if status != 200:
+            return
+        found = {entry["cluster"]["name"] for entry in json.loads(answer).get("configs") or ()}
+        if found.issuperset(names):
+            return
+        await asyncio.sleep(0.01)
+    _log.warning("Envoy has not taken in every cluster of %s", ", ".join(sorted(names)))
 
 
 async def admin_get(socket: Path, path: str, timeout: float = 2.0) -> tuple[int, str]:

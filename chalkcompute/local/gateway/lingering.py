@@ -12,8 +12,8 @@ from chalkcompute.local.gateway.resources import endpoints_file
 
 __all__ = ["LINGER", "Lingering"]
 
-LINGER = 1.0
-"""Seconds that a cluster without a route stays; Envoy has loaded a file within some milliseconds."""
+LINGER = 5.0
+"""Seconds that a cluster without a route stays; Envoy loads a file within milliseconds, but on a busy machine."""
 
 Files = dict[str, dict[str, Any]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def api(tmp_path: Path) -> Iterator[ResourceApi]:
     store.close()
 
 
-def make_controller(api: ResourceApi, tmp_path: Path, https: int = 8443) -> GatewayController:
+def make_controller(api: ResourceApi, tmp_path: Path, https: int = 8443, **options: Any) -> GatewayController:
     files = ConfigFiles(tmp_path / "xds")
     files.clear()
     return GatewayController(
@@ -40,6 +40,7 @@ def make_controller(api: ResourceApi, tmp_path: Path, https: int = 8443) -> Gate
         certificate=lambda: Certificate(b"CERT", b"KEY"),
         ca_pem="PEM",
         now=lambda: NOW,
+        **options,
     )
 
 
@@ -132,6 +133,38 @@ def test_a_route_is_told_and_told_again(api: ResourceApi, tmp_path: Path) -> Non
     play(make_controller(api, tmp_path), scenario)
 
 
+def test_a_route_is_written_once_envoy_has_what_it_leads_to(api: ResourceApi, tmp_path: Path) -> None:
+    asked: list[set[str]] = []
+    has_it = asyncio.Event()
+
+    async def loaded(names: Collection[str]) -> None:
+        asked.append(set(names))
+        await has_it.wait()
+
+    controller = make_controller(api, tmp_path, loaded=loaded)
+
+    def clusters_in(name: str) -> bool:
+        return "default/web" in (tmp_path / "xds" / f"{name}.json").read_text()
+
+    async def scenario() -> None:
+        await asyncio.wait_for(controller.configured.wait(), 5)
+        controller.set_serving(True)
+        api.create(a_service(), manager="test")
+        api.create(created(a_route()), manager="test")
+        await eventually(lambda: asked, "Envoy is asked")
+        assert clusters_in("cds")
+        assert not clusters_in("rds-https")
+        assert not reasons(api), "it is not said to be accepted, either"
+        has_it.set()
+        await eventually(lambda: clusters_in("rds-https"), "the route")
+        await eventually(lambda: reasons(api).get("Accepted") == "Accepted", "accepted")
+        api.create(created(a_service("other")), manager="test")
+        await asyncio.sleep(0.05)
+        assert len(asked) == 1, "what Envoy has is not asked for again"
+
+    play(controller, scenario)
+
+
 def test_a_gateway_that_was_deleted_is_made_again(api: ResourceApi, tmp_path: Path) -> None:
     async def scenario() -> None:
         await eventually(lambda: "status" in gateway_of(api), "a status of the gateway")
@@ -154,5 +187,5 @@ def test_only_changed_files_are_written(tmp_path: Path) -> None:
     assert after["a.json"] == before["a.json"]
     assert after["b.json"] != before["b.json"]
     assert json.loads((files.folder / "b.json").read_text()) == {"x": 2}
-    files.write({"b": {"x": 2}})
+    files.keep_only({"b"})
     assert [p.name for p in files.folder.iterdir()] == ["b.json"]

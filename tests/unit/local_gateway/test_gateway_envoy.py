@@ -25,9 +25,16 @@ from typing import Any
 import pytest
 
 from chalkcompute.errors import LocalClusterError
+from chalkcompute.local.gateway import resources
 from chalkcompute.local.gateway.authority import Authority, make_authority
 from chalkcompute.local.gateway.controller import ConfigFiles
-from chalkcompute.local.gateway.envoy import EnvoyFiles, EnvoyProcess, check_binary, find_binary
+from chalkcompute.local.gateway.envoy import (
+    EnvoyFiles,
+    EnvoyProcess,
+    check_binary,
+    clusters_loaded,
+    find_binary,
+)
 from chalkcompute.local.gateway.objects import GatewayPorts, Objects
 from chalkcompute.local.gateway.translate import translate
 from chalkcompute.local.ports import Manifest
@@ -151,6 +158,26 @@ async def running_gateway(
         log = (tmp_path / "envoy.log").read_text()
     assert "rejected" not in log, log
     assert "Unknown field" not in log, log
+
+
+def test_which_clusters_envoy_has_taken_in(tmp_path: Path, backend: int) -> None:
+    piece = a_slice(an_endpoint("127.0.0.1", ready=True), port=backend)
+
+    async def scenario() -> None:
+        async with running_gateway(tmp_path, a_route(), a_service(), piece) as gateway:
+            (known,) = json.loads((gateway.files.folder / "cds.json").read_text())["resources"]
+            await clusters_loaded(tmp_path / "admin.sock", {known["name"]})
+            waiting = asyncio.create_task(clusters_loaded(tmp_path / "admin.sock", {known["name"], "late"}))
+            await asyncio.sleep(0.2)
+            assert not waiting.done()
+            content = resources.discovery_response([resources.endpoints("late", [("127.0.0.1", backend)])])
+            late = resources.cluster(gateway.files.folder, "late", h2c=False)
+            gateway.files.write({resources.endpoints_file("late"): content})
+            gateway.files.write({"cds": resources.discovery_response([known, late])})
+            await asyncio.wait_for(waiting, 5)
+        await clusters_loaded(tmp_path / "admin.sock", {"nobody answers"})
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("watched", [1, 0], ids=["endpoints in a file", "endpoints in the cluster"])
