@@ -13,7 +13,7 @@ from chalkcompute.local.gateway.resources import endpoints_file
 __all__ = ["LINGER", "Lingering"]
 
 LINGER = 5.0
-"""Seconds that a cluster without a route stays; Envoy loads a file within milliseconds, but on a busy machine."""
+"""Seconds that a cluster without a route stays; on a busy machine Envoy may be that late to load a file."""
 
 Files = dict[str, dict[str, Any]]
 
