@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
@@ -126,10 +125,12 @@ class Screen:
 
     def pause(self, seconds: float) -> None:
         """Wait, and draw again when the terminal gets another size."""
-        size = shutil.get_terminal_size()
+        # Not by shutil: where COLUMNS is empty, it turns a Ctrl-C of that moment into the ValueError that it
+        # passes over (int("") asks for a repr, which looks for signals).
+        size = self.console.size
         while seconds > 0:
             self._context.pause(min(seconds, _GLANCE_SECONDS))
             seconds -= _GLANCE_SECONDS
-            if (now := shutil.get_terminal_size()) != size and self._picture is not None:
+            if (now := self.console.size) != size and self._picture is not None:
                 size = now
                 self.show(self._picture)
