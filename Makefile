@@ -31,7 +31,7 @@ demo: .venv/.installed
 	@sh scripts/demo.sh
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -n 3 $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 explore: .venv/.installed-dev
 	EXPLORE=40 $(BIN)/python -m pytest -n 2 -o timeout=3600 $$(grep -rl properties tests/unit) $(ARGS)
