@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "GPU_RESOURCE",
     "Gpu",
     "accelerator_label",
     "ask_driver",
@@ -21,6 +22,9 @@ __all__ = [
     "product_label",
     "visible_devices",
 ]
+
+GPU_RESOURCE = "nvidia.com/gpu"
+"""The extended resource that NVIDIA's device plugin offers, and Pods ask for."""
 
 _INFORMATION = "driver/nvidia/gpus"
 _TOOL = "nvidia-smi"

@@ -61,9 +61,9 @@ class CustomMetricsHandler:
                 raise failures.unknown_resource()
         if request.method not in ("GET", "HEAD") or request.query.get("watch") in ("true", "1"):
             raise failures.method_not_allowed()
-        if resource != ROUTES_RESOURCE or metric not in VALUES:
-            raise _not_found(metric, resource, "" if name == _EVERY else name)
         wanted = "" if name == _EVERY else name
+        if resource != ROUTES_RESOURCE or metric not in VALUES:
+            raise _not_found(metric, resource, wanted)
         labels = request.query.get("labelSelector", "") if not wanted else ""
         selection = select(by_kind("HTTPRoute"), namespace, labels)
         items = [

@@ -19,7 +19,6 @@ from chalkcompute.local.api.logs import LogQuery, LogSource, stream_log
 from chalkcompute.local.api.resources import ResourceApi
 from chalkcompute.local.api.reviews import review
 from chalkcompute.local.api.routes import Target
-from chalkcompute.local.api.scale import to_scale
 from chalkcompute.local.api.store import Subscription
 from chalkcompute.local.api.tables import TablePrinter
 from chalkcompute.local.api.watching import DEFAULT_TIMEOUT_SECONDS, UNREAD_LIMIT, WatchQuery, stream_watch
@@ -33,6 +32,7 @@ from chalkcompute.local.api.writes import (
 )
 from chalkcompute.local.apimachinery.decode import find_duplicates
 from chalkcompute.local.apimachinery.kinds import Kind
+from chalkcompute.local.apimachinery.scale import to_scale
 from chalkcompute.local.apimachinery.status import Cause
 from chalkcompute.local.ports import Manifest
 

@@ -14,6 +14,11 @@ from chalkcompute.local.api.store import Store
 from chalkcompute.local.apimachinery.kinds import by_api_version
 from chalkcompute.local.apimachinery.quantity import parse_quantity
 from chalkcompute.local.apimachinery.status import StatusError
+from chalkcompute.local.controllers.keda_autoscaler import (
+    TRANSFER_ANNOTATION,
+    autoscaler_config,
+    autoscaler_name,
+)
 from chalkcompute.local.ports import Manifest
 
 __all__ = ["check_scaled_object"]
@@ -22,7 +27,6 @@ _WEBHOOK = "vscaledobject.kb.io"
 _OF_RESOURCES = ("cpu", "memory")
 _LABEL_MAX = 63
 _MOST_REPLICAS = 100  # maxReplicaCount where none is said
-_TRANSFER = "scaledobject.keda.sh/transfer-hpa-ownership"
 _NOT_CHECKED = "validations.keda.sh/hpa-ownership"
 
 
@@ -129,10 +133,8 @@ def _check_others(obj: Manifest, target: str, others: Iterable[Manifest]) -> Non
                 f"the workload '{_target_name(obj)}' of type '{target}' is already managed by the "
                 f"ScaledObject '{name}'"
             )
-        if _autoscaler_name(other) == _autoscaler_name(obj):
-            raise _denied(
-                f"the HPA '{_autoscaler_name(obj)}' is already managed by the ScaledObject '{name}'"
-            )
+        if autoscaler_name(other) == autoscaler_name(obj):
+            raise _denied(f"the HPA '{autoscaler_name(obj)}' is already managed by the ScaledObject '{name}'")
 
 
 def _check_autoscalers(obj: Manifest, target: str, autoscalers: Iterable[Manifest]) -> None:
@@ -146,9 +148,9 @@ def _check_autoscalers(obj: Manifest, target: str, autoscalers: Iterable[Manifes
         if ("ScaledObject", obj["metadata"]["name"]) in owners:
             continue
         workload = f"workload '{_target_name(obj)}' of type '{target}'"
-        if (obj["metadata"].get("annotations") or {}).get(_TRANSFER) != "true":
+        if (obj["metadata"].get("annotations") or {}).get(TRANSFER_ANNOTATION) != "true":
             raise _denied(f"the {workload} is already managed by the hpa '{metadata['name']}'")
-        if _autoscaler_config(obj).get("name") != metadata["name"]:
+        if autoscaler_config(obj).get("name") != metadata["name"]:
             raise _denied(
                 f"the existing hpa '{metadata['name']}' for {workload} must be specified by name in advanced "
                 "settings to enable ownership transfer"
@@ -187,7 +189,7 @@ def _check_fallback(spec: dict[str, Any]) -> None:
 
 
 def _check_names(obj: Manifest) -> None:
-    name, autoscaler = obj["metadata"]["name"], _autoscaler_name(obj)
+    name, autoscaler = obj["metadata"]["name"], autoscaler_name(obj)
     if len(name) > _LABEL_MAX:
         raise _denied(
             f'scaledobject name "{name}" is {len(name)} characters long; must be no more than {_LABEL_MAX} '
@@ -215,11 +217,3 @@ def _check_triggers(triggers: list[dict[str, Any]]) -> None:
                 "be unique"
             )
         seen.add(name or "")
-
-
-def _autoscaler_config(obj: Manifest) -> dict[str, Any]:
-    return (obj["spec"].get("advanced") or {}).get("horizontalPodAutoscalerConfig") or {}
-
-
-def _autoscaler_name(obj: Manifest) -> str:
-    return str(_autoscaler_config(obj).get("name") or f"keda-hpa-{obj['metadata']['name']}")

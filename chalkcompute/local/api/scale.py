@@ -1,32 +1,12 @@
-"""The `scale` subresource: a workload's replica count as an `autoscaling/v1` Scale."""
+"""Writes to the `scale` subresource: what a client's `autoscaling/v1` Scale asks of a workload."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from chalkcompute.local.api.failures import bad_request, invalid
 from chalkcompute.local.apimachinery.status import Cause
 from chalkcompute.local.ports import Manifest
 
-__all__ = ["replicas_of", "scaled", "to_scale"]
-
-_COPIED = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-
-
-def to_scale(obj: Manifest) -> Manifest:
-    """The Scale of a Deployment or ReplicaSet."""
-    metadata, spec = obj["metadata"], obj.get("spec") or {}
-    status: dict[str, Any] = {"replicas": (obj.get("status") or {}).get("replicas", 0)}
-    if selector := _selector_text(spec.get("selector") or {}):
-        status["selector"] = selector
-    replicas = spec.get("replicas", 0)
-    return {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": {key: metadata[key] for key in _COPIED if key in metadata},
-        "spec": {"replicas": replicas} if replicas else {},
-        "status": status,
-    }
+__all__ = ["replicas_of", "scaled"]
 
 
 def replicas_of(scale: Manifest) -> int:
@@ -55,17 +35,3 @@ def scaled(obj: Manifest, scale: Manifest) -> Manifest:
     metadata = dict(obj["metadata"])
     metadata["resourceVersion"] = (scale.get("metadata") or {}).get("resourceVersion", "")
     return {**obj, "metadata": metadata, "spec": {**obj["spec"], "replicas": replicas_of(scale)}}
-
-
-def _selector_text(selector: dict[str, Any]) -> str:
-    """A LabelSelector as text, the way `metav1.FormatLabelSelector` writes it."""
-    parts = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
-    for expression in selector.get("matchExpressions") or []:
-        key, operator = expression["key"], expression["operator"]
-        values = ",".join(sorted(expression.get("values") or []))
-        parts.append(
-            {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key}.get(
-                operator, f"!{key}"
-            )
-        )
-    return ",".join(parts)

@@ -13,13 +13,14 @@ from chalkcompute.local.api import failures
 from chalkcompute.local.api.admission import admit_create
 from chalkcompute.local.api.deletion import timestamp, vanishes
 from chalkcompute.local.api.keda_webhook import check_scaled_object
-from chalkcompute.local.api.scale import scaled, to_scale
+from chalkcompute.local.api.scale import scaled
 from chalkcompute.local.api.store import Store, clone
 from chalkcompute.local.apimachinery import managed
 from chalkcompute.local.apimachinery.decode import decode
 from chalkcompute.local.apimachinery.defaults import default
 from chalkcompute.local.apimachinery.kinds import Kind
 from chalkcompute.local.apimachinery.patch import json_patch, merge_patch
+from chalkcompute.local.apimachinery.scale import to_scale
 from chalkcompute.local.apimachinery.status import Cause, StatusError
 from chalkcompute.local.apimachinery.strategic import strategic_merge_patch
 from chalkcompute.local.apimachinery.strategy import prepare_create, prepare_update

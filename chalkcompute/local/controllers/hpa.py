@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from chalkcompute.local.api.scale import to_scale
 from chalkcompute.local.apimachinery.kinds import Kind, by_api_version
+from chalkcompute.local.apimachinery.scale import to_scale
 from chalkcompute.local.apimachinery.selectors import LabelSelector, match_label_selector, parse_labels
 from chalkcompute.local.apimachinery.status import StatusError
 from chalkcompute.local.controllers.actions import MANAGER, Recorder, Update, perform

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from chalkcompute.local.controllers.objects import find_condition, is_deleting, parse_time
+from chalkcompute.local.controllers.pods import is_ready
 from chalkcompute.local.ports import Manifest
 
 __all__ = [
@@ -275,6 +276,4 @@ def external_value(
 
 
 def _serves(pod: Manifest) -> bool:
-    status = pod.get("status") or {}
-    ready = find_condition(status, "Ready") or {}
-    return status.get("phase") == "Running" and ready.get("status") == "True"
+    return (pod.get("status") or {}).get("phase") == "Running" and is_ready(pod)

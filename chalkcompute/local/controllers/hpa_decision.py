@@ -157,8 +157,10 @@ def decide(
     seen = status(current, metrics)
     if normalized.replicas == current:
         return Decision(seen, tuple(events), normalized.history)
-    reason = f"{best.description} above target" if best.replicas > current else ""
-    if best.replicas < current:
+    reason = ""  # where only what was recommended earlier moves it
+    if best.replicas > current:
+        reason = f"{best.description} above target"
+    elif best.replicas < current:
         reason = "All metrics below target"
     return Decision(seen, tuple(events), normalized.history, normalized.replicas, reason)
 

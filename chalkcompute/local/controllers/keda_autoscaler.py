@@ -14,18 +14,34 @@ from chalkcompute.local.controllers.keda_triggers import Triggers
 from chalkcompute.local.controllers.objects import owner_reference
 from chalkcompute.local.ports import Manifest
 
-__all__ = ["KEDA_VERSION", "autoscaler", "autoscaler_name", "brought_up_to_date"]
+__all__ = [
+    "KEDA_VERSION",
+    "TRANSFER_ANNOTATION",
+    "autoscaler",
+    "autoscaler_config",
+    "autoscaler_name",
+    "brought_up_to_date",
+]
 
 KEDA_VERSION = "2.18.0"
 """The release whose behaviour is followed."""
+
+TRANSFER_ANNOTATION = "scaledobject.keda.sh/transfer-hpa-ownership"
+"""`true` on a ScaledObject lets it take over the autoscaler that it names, made by somebody else."""
 
 _EXCLUDED_LABELS = "scaledobject.keda.sh/hpa-excluded-labels"
 _LABEL_MAX = 63
 
 
+def autoscaler_config(scaled_object: Manifest) -> dict[str, Any]:
+    """`advanced.horizontalPodAutoscalerConfig`, {} where there is none."""
+    return (scaled_object["spec"].get("advanced") or {}).get("horizontalPodAutoscalerConfig") or {}
+
+
 def autoscaler_name(scaled_object: Manifest) -> str:
     """`advanced.horizontalPodAutoscalerConfig.name`, else `keda-hpa-<name>`."""
-    return str(_config(scaled_object).get("name") or f"keda-hpa-{scaled_object['metadata']['name']}")
+    name = scaled_object["metadata"]["name"]
+    return str(autoscaler_config(scaled_object).get("name") or f"keda-hpa-{name}")
 
 
 def autoscaler(scaled_object: Manifest, target: Manifest, triggers: Triggers, bounds: Bounds) -> Manifest:
@@ -74,12 +90,8 @@ def autoscaler(scaled_object: Manifest, target: Manifest, triggers: Triggers, bo
     return made
 
 
-def _config(scaled_object: Manifest) -> dict[str, Any]:
-    return (scaled_object["spec"].get("advanced") or {}).get("horizontalPodAutoscalerConfig") or {}
-
-
 def _behavior(scaled_object: Manifest, bounds: Bounds) -> dict[str, Any]:
-    behavior: dict[str, Any] = copy.deepcopy(_config(scaled_object).get("behavior") or {})
+    behavior: dict[str, Any] = copy.deepcopy(autoscaler_config(scaled_object).get("behavior") or {})
     if not bounds.scale_in:
         behavior.setdefault("scaleDown", {})["selectPolicy"] = "Disabled"
     if not bounds.scale_out:

@@ -11,18 +11,17 @@ from collections.abc import Iterable
 
 from chalkcompute.local.controllers.controller import find
 from chalkcompute.local.controllers.objects import Key, is_deleting, key_of
+from chalkcompute.local.interceptor import INTERCEPTOR_PORT, INTERCEPTOR_SERVICE, KEDA_NAMESPACE
 from chalkcompute.local.ports import Api, Change, Manifest
 
-__all__ = ["INTERCEPTOR_SERVICE", "KEDA_NAMESPACE", "MANAGER", "SCALER_SERVICE", "KedaObjects"]
+__all__ = ["MANAGER", "SCALER_SERVICE", "KedaObjects"]
 
 MANAGER = "keda-operator"
 """Field manager of everything that KEDA's operator writes."""
 
-KEDA_NAMESPACE = "keda"
-INTERCEPTOR_SERVICE = "keda-add-ons-http-interceptor-proxy"
 SCALER_SERVICE = "keda-add-ons-http-external-scaler"
 
-_PORTS = {INTERCEPTOR_SERVICE: ("proxy", 8080), SCALER_SERVICE: ("grpc", 9090)}
+_PORTS = {INTERCEPTOR_SERVICE: (INTERCEPTOR_PORT, 8080), SCALER_SERVICE: ("grpc", 9090)}
 
 
 class KedaObjects:

@@ -13,6 +13,7 @@ from datetime import datetime
 from chalkcompute.local.controllers import keda_status
 from chalkcompute.local.controllers.actions import Action, Create, Delete, Emit, Update
 from chalkcompute.local.controllers.keda_autoscaler import (
+    TRANSFER_ANNOTATION,
     autoscaler,
     autoscaler_name,
     brought_up_to_date,
@@ -28,7 +29,6 @@ __all__ = ["Observed", "Outcome", "reconcile", "target_reference"]
 
 PAUSED = "autoscaling.keda.sh/paused"
 PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
-_TRANSFER = "scaledobject.keda.sh/transfer-hpa-ownership"
 _PAUSED = ("True", "ScaledObjectPaused", "ScaledObject is paused")
 _UNPAUSED = ("False", "ScaledObjectUnpaused", "pause annotation removed for ScaledObject")
 _PUSH_SCALER = "externalPushScaler"  # how KEDA names a trigger of that type without a name of its own
@@ -125,7 +125,7 @@ def _may_write(obj: Manifest, found: Manifest) -> bool:
     owner = controller_of(found)
     if owner is not None:
         return bool(owner["uid"] == obj["metadata"]["uid"])
-    return (obj["metadata"].get("annotations") or {}).get(_TRANSFER) == "true"
+    return (obj["metadata"].get("annotations") or {}).get(TRANSFER_ANNOTATION) == "true"
 
 
 def _failed(obj: Manifest, why: str, bounds: Bounds) -> Outcome:

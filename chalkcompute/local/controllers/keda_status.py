@@ -5,7 +5,6 @@ Source: kedacore/keda `controllers/keda/scaledobject_controller.go`, `apis/keda/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -42,14 +41,9 @@ def with_conditions(status: Manifest, **changed: tuple[str, str, str]) -> Manife
         if said is None:
             conditions.append(find_condition(status, kind) or {"type": kind, "status": "Unknown"})
         else:
-            conditions.append(
-                {"type": kind, "status": said[0], **_said(said)},
-            )
+            holds, reason, message = said
+            conditions.append({"type": kind, "status": holds, "reason": reason, "message": message})
     return {**status, "conditions": conditions}
-
-
-def _said(said: tuple[str, str, str]) -> Mapping[str, str]:
-    return {"reason": said[1], "message": said[2]}
 
 
 def with_target(status: Manifest, target: Manifest, replicas: int) -> Manifest:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalkcompute.local.apimachinery.quantity import parse_quantity
-from chalkcompute.local.controllers.keda_objects import KEDA_NAMESPACE, SCALER_SERVICE
+from chalkcompute.local.controllers.keda_objects import SCALER_SERVICE
+from chalkcompute.local.interceptor import KEDA_NAMESPACE
 from chalkcompute.local.ports import Manifest
 
 __all__ = ["NAME_LABEL", "TriggerError", "Triggers", "read_triggers", "route_names", "route_of_metric"]

@@ -15,14 +15,13 @@ from chalkcompute.local.controllers.actions import Action, Delete, Update, perfo
 from chalkcompute.local.controllers.controller import Clock, find
 from chalkcompute.local.controllers.objects import Key, find_condition, format_time, key_of
 from chalkcompute.local.controllers.pods import is_ready
-from chalkcompute.local.gpus import Gpu, accelerator_label, product_label
+from chalkcompute.local.gpus import GPU_RESOURCE, Gpu, accelerator_label, product_label
 from chalkcompute.local.ports import Api, Change, Manifest
 
 __all__ = ["NodeController", "NodeFacts", "node_of", "this_machine", "withdraw_readiness"]
 
 MANAGER = "kubelet"
 MAX_PODS = 1000  # a local convenience; the kubelet's own default is 110
-GPU_RESOURCE = "nvidia.com/gpu"
 GPU_TYPE_LABEL = "cloud.google.com/gke-accelerator"
 _GPU_LABELS = (GPU_TYPE_LABEL, "nvidia.com/gpu.present", "nvidia.com/gpu.product", "nvidia.com/gpu.count")
 _ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64"}  # GOARCH

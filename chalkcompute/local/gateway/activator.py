@@ -12,7 +12,6 @@ import logging
 from dataclasses import dataclass
 
 from chalkcompute.local.apimachinery.status import StatusError
-from chalkcompute.local.gateway import objects as own
 from chalkcompute.local.gateway.endpoints import Addresses, ready_addresses
 from chalkcompute.local.gateway.heads import (
     HEAD_LIMIT,
@@ -27,6 +26,7 @@ from chalkcompute.local.gateway.holding import Bounds, Key, RefusedError, Waitin
 from chalkcompute.local.gateway.interceptors import find_route, key, readiness, target
 from chalkcompute.local.gateway.objects import Objects
 from chalkcompute.local.gateway.tunnel import finish, tunnel
+from chalkcompute.local.interceptor import INTERCEPTOR_PORT, INTERCEPTOR_SERVICE, KEDA_NAMESPACE
 from chalkcompute.local.ports import Api, Change, Manifest
 
 __all__ = ["MARKER", "Activator"]
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
 _KINDS = ("InterceptorRoute", "Service", "EndpointSlice")
 _MANAGER = "chalk-gateway"
-_SLICE = f"{own.INTERCEPTOR_SERVICE}-local"
+_SLICE = f"{INTERCEPTOR_SERVICE}-local"
 _HEAD_SECONDS = 30.0
 _CONNECT_SECONDS = 1.0
 _AGAIN_SECONDS = 0.1  # after all endpoints have refused a connection
@@ -177,10 +177,7 @@ class Activator:
         except BadRequestError as error:
             return answer("400 Bad Request", f"the local cluster's activator refuses this request: {error}")
         host = host_name(head.host)
-        headers: dict[str, list[str]] = {}
-        for name, value in head.headers:
-            headers.setdefault(name.lower(), []).append(value)
-        route = find_route(self._objects.all("InterceptorRoute"), host, head.path, headers)
+        route = find_route(self._objects.all("InterceptorRoute"), host, head.path, head.by_name())
         if route is None:
             text = f"no InterceptorRoute has host `{host}` and path `{head.path}`"
             return _in_bytes(head, _Refusal("404 Not Found", text))
@@ -285,16 +282,16 @@ def _in_bytes(head: Head, refusal: _Refusal) -> bytes:
 
 def _is_about_our_slice(change: Change) -> bool:
     metadata = change.obj["metadata"]
-    if metadata.get("namespace") != own.INTERCEPTOR_NAMESPACE or change.kind == "InterceptorRoute":
+    if metadata.get("namespace") != KEDA_NAMESPACE or change.kind == "InterceptorRoute":
         return False
     if change.kind == "Service":
-        return change.type != "DELETED" and metadata["name"] == own.INTERCEPTOR_SERVICE
+        return change.type != "DELETED" and metadata["name"] == INTERCEPTOR_SERVICE
     return bool(metadata["name"] == _SLICE)
 
 
 def _write_slice(api: Api, port: int) -> None:
     """The EndpointSlice that makes us the interceptor's endpoint, as it should be."""
-    namespace, name = own.INTERCEPTOR_NAMESPACE, own.INTERCEPTOR_SERVICE
+    namespace, name = KEDA_NAMESPACE, INTERCEPTOR_SERVICE
     service = api.get("Service", name, namespace)
     wanted: Manifest = {
         "apiVersion": "discovery.k8s.io/v1",
@@ -304,7 +301,7 @@ def _write_slice(api: Api, port: int) -> None:
             "namespace": namespace,
             "labels": {
                 "kubernetes.io/service-name": name,
-                "endpointslice.kubernetes.io/managed-by": "chalk-gateway",
+                "endpointslice.kubernetes.io/managed-by": _MANAGER,
             },
             "ownerReferences": [
                 {
@@ -324,7 +321,7 @@ def _write_slice(api: Api, port: int) -> None:
                 "conditions": {"ready": True, "serving": True, "terminating": False},
             }
         ],
-        "ports": [{"name": own.INTERCEPTOR_PORT, "port": port, "protocol": "TCP"}],
+        "ports": [{"name": INTERCEPTOR_PORT, "port": port, "protocol": "TCP"}],
     }
     try:
         live = api.get("EndpointSlice", _SLICE, namespace)

@@ -7,6 +7,7 @@ both lengths at once, a length given twice, a folded line, a bare line feed, an 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 __all__ = ["HEAD_LIMIT", "BadRequestError", "Head", "answer", "forwarded", "host_name", "parse_head"]
@@ -52,9 +53,9 @@ class Head:
         """The target without its query."""
         return self.target.partition("?")[0]
 
-    def values(self, name: str) -> tuple[str, ...]:
-        """Values of a header, by its name in lower case."""
-        return tuple(value for key, value in self.headers if key.lower() == name)
+    def by_name(self) -> dict[str, list[str]]:
+        """Values of the headers, by their names in lower case."""
+        return _by_name(self.headers)
 
 
 def parse_head(raw: bytes) -> Head:
@@ -69,9 +70,7 @@ def parse_head(raw: bytes) -> Head:
     first, *lines = text[:-4].split("\r\n")
     method, target = _request_line(first)
     headers = tuple(_header(line) for line in lines)
-    found: dict[str, list[str]] = {}
-    for name, value in headers:
-        found.setdefault(name.lower(), []).append(value)
+    found = _by_name(headers)
     hosts = found.get("host", [])
     if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
         raise BadRequestError("there must be one Host, and it must be a host name")
@@ -98,6 +97,13 @@ def _header(line: str) -> tuple[str, str]:
     if not colon or not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
         raise BadRequestError("a header line is malformed")
     return name, value
+
+
+def _by_name(headers: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in headers:
+        found.setdefault(name.lower(), []).append(value)
+    return found
 
 
 def _body_length(found: dict[str, list[str]]) -> int | None:
@@ -132,7 +138,7 @@ def _upgrade(found: dict[str, list[str]]) -> str | None:
 
 def forwarded(head: Head) -> bytes:
     """The head to send on: without what was meant for this connection, and for one request only."""
-    named = _options({"connection": list(head.values("connection"))})
+    named = _options(head.by_name())
     dropped = _HOP_BY_HOP | (named - {"transfer-encoding", "content-length", "host"})
     lines = [f"{head.method} {head.target} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in head.headers if name.lower() not in dropped]

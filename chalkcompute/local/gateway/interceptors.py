@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from chalkcompute.local.gateway.attachment import Backend
 from chalkcompute.local.gateway.endpoints import ready_addresses
-from chalkcompute.local.gateway.objects import INTERCEPTOR_NAMESPACE, INTERCEPTOR_SERVICE, Objects
+from chalkcompute.local.gateway.objects import Objects
+from chalkcompute.local.interceptor import INTERCEPTOR_SERVICE, KEDA_NAMESPACE
 from chalkcompute.local.ports import Manifest
 
 __all__ = [
@@ -146,7 +147,7 @@ def behind_interceptor(backend: Backend, rule: Manifest, host: str, objects: Obj
     the request is there (wildcards, paths, headers, a rewritten host), the backend stays what it is: every
     request passes the activator, which looks at each.
     """
-    if (backend.namespace, backend.service) != (INTERCEPTOR_NAMESPACE, INTERCEPTOR_SERVICE):
+    if (backend.namespace, backend.service) != (KEDA_NAMESPACE, INTERCEPTOR_SERVICE):
         return backend
     route = None if "*" in host or _changes_host(rule) else only_route(objects.all("InterceptorRoute"), host)
     found = target(route, objects) if route is not None else ""

@@ -19,9 +19,6 @@ __all__ = [
     "GATEWAY_CLASS",
     "GATEWAY_NAME",
     "GATEWAY_NAMESPACE",
-    "INTERCEPTOR_NAMESPACE",
-    "INTERCEPTOR_PORT",
-    "INTERCEPTOR_SERVICE",
     "KINDS",
     "SUPPORTED_FEATURES",
     "GatewayPorts",
@@ -38,13 +35,6 @@ GATEWAY_NAMESPACE = "chalk-gateway"
 GATEWAY_NAME = "local"
 CA_ANNOTATION = "chalk.ai/ca-certificate"
 """Annotation of the Gateway: the PEM of the authority whose certificate it serves."""
-
-INTERCEPTOR_NAMESPACE = "keda"
-INTERCEPTOR_SERVICE = "keda-add-ons-http-interceptor-proxy"
-"""The Service of KEDA's HTTP add-on that takes requests for groups which may be at zero: our activator."""
-
-INTERCEPTOR_PORT = "proxy"
-"""Name of its port."""
 
 KINDS = (
     "HTTPRoute",

@@ -51,7 +51,7 @@ class GatewayTraffic:
         self._now = now
         self._monotonic = monotonic
         self._clusters = Clusters()
-        self._of_route: dict[_Route, list[str]] = {}
+        self._cluster_names: dict[_Route, list[str]] = {}
         self._active_at: dict[_Route, datetime] = {}
         self._read_at: datetime | None = None
         self._has_routes = asyncio.Event()
@@ -63,7 +63,7 @@ class GatewayTraffic:
         # The activator knows of those since the last reading, and of those that always go through it.
         key = (namespace, name) if kind == "InterceptorRoute" else _NOBODY
         entered, inside = self._room.entered(key), self._room.inside(key)
-        names = self._of_route.get(route, ()) if self._read_at is not None else ()
+        names = self._cluster_names.get(route, ()) if self._read_at is not None else ()
         if not names and not entered:
             return None
         window = self._clusters.window(names)
@@ -92,7 +92,7 @@ class GatewayTraffic:
             found["HTTPRoute", *backend.route].append(cluster)
             if backend.interceptor is not None:
                 found["InterceptorRoute", *backend.interceptor].append(cluster)
-        self._of_route = dict(found)
+        self._cluster_names = dict(found)
         self._active_at = {route: at for route, at in self._active_at.items() if route in found}
         self._clusters.follow(self._monotonic(), backends)
         if found:
@@ -109,7 +109,7 @@ class GatewayTraffic:
         readings = parse(answer)
         self._read_at = self._now()
         busy = self._clusters.take(self._monotonic(), readings)
-        for route, names in self._of_route.items():
+        for route, names in self._cluster_names.items():
             if not busy.isdisjoint(names):
                 self._active_at[route] = self._read_at
 

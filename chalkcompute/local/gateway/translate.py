@@ -19,14 +19,9 @@ from chalkcompute.local.gateway.attachment import (
 from chalkcompute.local.gateway.authority import Certificate
 from chalkcompute.local.gateway.endpoints import Addresses, ready_addresses, serving_addresses
 from chalkcompute.local.gateway.interceptors import behind_interceptor
-from chalkcompute.local.gateway.objects import (
-    INTERCEPTOR_NAMESPACE,
-    INTERCEPTOR_PORT,
-    INTERCEPTOR_SERVICE,
-    GatewayPorts,
-    Objects,
-)
+from chalkcompute.local.gateway.objects import GatewayPorts, Objects
 from chalkcompute.local.gateway.rules import entries, unsupported
+from chalkcompute.local.interceptor import INTERCEPTOR_PORT, INTERCEPTOR_SERVICE, KEDA_NAMESPACE
 from chalkcompute.local.ports import Manifest
 
 __all__ = ["RouteOutcome", "Translation", "translate"]
@@ -35,7 +30,7 @@ __all__ = ["RouteOutcome", "Translation", "translate"]
 # 128 of them, for all programs (fs.inotify.max_user_instances). Clusters beyond these hold their endpoints
 # themselves: Envoy then sets such a cluster up anew when they change.
 _WATCHED = 40
-_ACTIVATOR = Backend(INTERCEPTOR_NAMESPACE, INTERCEPTOR_SERVICE, 0, INTERCEPTOR_PORT)
+_ACTIVATOR = Backend(KEDA_NAMESPACE, INTERCEPTOR_SERVICE, 0, INTERCEPTOR_PORT)
 _RESOLVED = Outcome(True, "ResolvedRefs", "Resolved all the Object references for the Route")
 
 

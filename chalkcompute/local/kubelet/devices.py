@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from chalkcompute.local.apimachinery.quantity import parse_quantity
-from chalkcompute.local.gpus import Gpu
+from chalkcompute.local.gpus import GPU_RESOURCE, Gpu
+from chalkcompute.local.state import write_atomically
 
-__all__ = ["GPU_RESOURCE", "GpuAssignments", "TooFewGpusError", "choose", "wanted_gpus"]
+__all__ = ["GpuAssignments", "TooFewGpusError", "choose", "wanted_gpus"]
 
 log = logging.getLogger(__name__)
-
-GPU_RESOURCE = "nvidia.com/gpu"
 
 _Given: TypeAlias = dict[str, dict[str, list[str]]]
 """Pod uid -> container name -> ids of GPUs."""
@@ -102,10 +101,8 @@ class GpuAssignments:
     def _note(self) -> None:
         if self._record is None:
             return
-        temporary = self._record.with_suffix(".new")
         try:
-            temporary.write_text(json.dumps(self._given), encoding="utf-8")
-            temporary.replace(self._record)
+            write_atomically(self._record, json.dumps(self._given))
         except OSError as error:  # the Pods may then change GPUs at the next start
             log.warning("cannot note whose the GPUs are: %s", error)
 

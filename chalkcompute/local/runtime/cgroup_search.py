@@ -22,6 +22,7 @@ from chalkcompute.local.runtime.cgroups import (
     ACCOUNTING,
     CPU,
     MEMORY,
+    PERIOD_MICROSECONDS,
     Cgroups,
     Hierarchy,
     remove_tree,
@@ -190,10 +191,11 @@ def _working(files: CgroupFiles, hierarchy: Hierarchy) -> frozenset[str]:
 
 def _takes(files: CgroupFiles, folder: str, version: int, controller: str) -> bool:
     """Whether a limit stands after it was set: some kernels take any, and keep none."""
+    quota = str(round(_TRIAL_CORES * PERIOD_MICROSECONDS))
     shown = {
-        (1, CPU): ("cpu.cfs_quota_us", str(round(_TRIAL_CORES * 100_000))),
+        (1, CPU): ("cpu.cfs_quota_us", quota),
         (1, MEMORY): ("memory.limit_in_bytes", str(_TRIAL_BYTES)),
-        (2, CPU): ("cpu.max", f"{round(_TRIAL_CORES * 100_000)} 100000"),
+        (2, CPU): ("cpu.max", f"{quota} {PERIOD_MICROSECONDS}"),
         (2, MEMORY): ("memory.max", str(_TRIAL_BYTES)),
     }
     try:

@@ -19,7 +19,7 @@ from chalkcompute.local.runtime.usage import ProcessUsage
 __all__ = ["Cgroups", "Hierarchy", "ReplicaCgroup", "remove_tree", "set_limit"]
 
 CPU, MEMORY, ACCOUNTING = "cpu", "memory", "cpuacct"
-_PERIOD_MICROSECONDS = 100_000  # the kubelet's --cpu-cfs-quota-period
+PERIOD_MICROSECONDS = 100_000  # the kubelet's --cpu-cfs-quota-period
 _LEAST_QUOTA = 1000  # the kernel takes no less
 
 T = TypeVar("T")
@@ -94,11 +94,11 @@ def set_limit(files: CgroupFiles, folder: str, version: int, controller: str, li
         OSError: The kernel does not take it.
     """
     if controller == CPU:
-        quota = max(_LEAST_QUOTA, round(limit * _PERIOD_MICROSECONDS))
+        quota = max(_LEAST_QUOTA, round(limit * PERIOD_MICROSECONDS))
         if version == 2:
-            files.write(f"{folder}/cpu.max", f"{quota} {_PERIOD_MICROSECONDS}")
+            files.write(f"{folder}/cpu.max", f"{quota} {PERIOD_MICROSECONDS}")
             return
-        files.write(f"{folder}/cpu.cfs_period_us", str(_PERIOD_MICROSECONDS))
+        files.write(f"{folder}/cpu.cfs_period_us", str(PERIOD_MICROSECONDS))
         try:
             files.write(f"{folder}/cpu.cfs_quota_us", str(quota))
         except OSError as error:

@@ -111,9 +111,9 @@ class LimitWatch:
             duties.append(self._watch_memory(bounds.memory))
         elif group is not None and group.kills_one_by_one:
             duties.append(self._watch_kills(group))
+        held = group is not None and group.holds(CPU)
         # What cannot be exceeded needs no watch.
-        within = bounds.cpu is not None and bounds.cpu < (os.cpu_count() or 1)
-        if bounds.cpu is not None and within and (group is None or not group.holds(CPU)) and PROC.is_dir():
+        if bounds.cpu is not None and bounds.cpu < (os.cpu_count() or 1) and not held and PROC.is_dir():
             duties.append(self._throttle(bounds.cpu))
         return duties
 

@@ -149,7 +149,7 @@ def test_the_machine_is_measured_over_the_same_window(bench: Bench) -> None:
     assert bench.sampler.node() == usage
 
 
-def test_a_failing_look_does_not_end_the_sampling(bench: Bench) -> None:
+def test_a_failing_look_does_not_end_the_sampling() -> None:
     looks = 0
     done = asyncio.Event()
 
