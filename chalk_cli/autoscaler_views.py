@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chalk_cli.text import printable
+from chalk_cli.text import printable, with_flags
+from chalkcompute.autoscaler import CPU, IN_FLIGHT
 from chalkcompute.times import rfc3339
 
 if TYPE_CHECKING:
     from chalkcompute import AutoscalerInfo
 
 __all__ = ["autoscaler_pairs", "number"]
-
-CPU = "cpu_utilization_percentage"
-IN_FLIGHT = "requests_in_flight"
 
 
 def autoscaler_pairs(found: AutoscalerInfo | None) -> list[tuple[str, str]]:
@@ -32,7 +30,7 @@ def autoscaler_pairs(found: AutoscalerInfo | None) -> list[tuple[str, str]]:
         pairs.append(("Cannot scale", found.blind))
     if found.message:
         pairs.append(("Scaling note", found.message))
-    return [(label, printable(value)) for label, value in pairs]
+    return [(label, printable(with_flags(value))) for label, value in pairs]
 
 
 def _summary(found: AutoscalerInfo) -> str:
@@ -41,7 +39,7 @@ def _summary(found: AutoscalerInfo) -> str:
     if found.state is not None:
         idle = found.idle_timeout_seconds
         words.append(f"awake, sleeps after {idle}s without a request" if _will_sleep(found) else found.state)
-    if found.desired_replicas is not None and found.state != "asleep":
+    if found.desired_replicas is not None:
         now = "" if found.current_replicas is None else f"has {found.current_replicas}, "
         words.append(f"{now}wants {found.desired_replicas}")
     return ", ".join(words)

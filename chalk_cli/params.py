@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -39,19 +40,30 @@ class TableFormat(TextType):
 
 
 class Duration(SecondsType):
-    """Seconds, or a number with a unit: `90`, `90s`, `5m`, `1h`."""
+    """Seconds, or a number with a unit: `90`, `90s`, `5m`, `1h`.
+
+    Args:
+        least: Seconds that there must be.
+        most: Seconds that there may be.
+    """
 
     name = "seconds"
     units: ClassVar = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+    def __init__(self, least: float = 0.0, most: float = math.inf) -> None:
+        self._least, self._most = least, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds as a float."""
         if isinstance(value, (int, float)):
             return float(value)
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value), re.ASCII)
+        match = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?)([smh]?)", str(value), re.ASCII)
         if match is None:
             self.fail(f"`{value}` is not a duration; write seconds, or `90s`, `5m`, `1h`", param, ctx)
-        return float(match[1]) * self.units[match[2]]
+        seconds = float(match[1]) * self.units[match[2]]
+        if not self._least <= seconds <= self._most:
+            self.fail(f"must be {self._least:g} to {self._most:g} seconds, not `{value}`", param, ctx)
+        return seconds
 
 
 class WholeNumber(WholeType):

@@ -21,6 +21,8 @@ FLAGS = {
     "max_replicas": "--max-replicas",
 }
 """Fields of the spec whose name nobody uses for anything else, and their flags."""
+_ADVISED = re.compile(r"\b(set|raise|without) `(cpu|memory|gpu)`")
+"""Fields whose name may be anything else too, an image or a group: where advice tells them from that."""
 _ONE_EACH = {"secrets": "--secret", "volumes": "--volume"}  # words that cluster and messages use, too
 
 # C0 but for tab and newline, DEL, C1: log lines and events are written by strangers' containers, and an
@@ -48,6 +50,7 @@ def with_flags(text: str, field: str | None = None) -> str:
     for name, flag in FLAGS.items():
         text = text.replace(f"`{name}` (`{flag}`)", f"`{flag}`")  # of who names both
         text = text.replace(f"`{name}`", f"`{flag}`").replace(f"`{name}=", f"`{flag}=")
+    text = _ADVISED.sub(lambda match: f"{match[1]} `{flag_of(match[2])}`", text)
     return text.replace(f"`{field}`", f"`{flag_of(field)}`", 1) if field is not None else text
 
 

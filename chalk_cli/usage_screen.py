@@ -9,10 +9,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from chalk_cli.autoscaler_views import IN_FLIGHT, number
+from chalk_cli.autoscaler_views import number
 from chalk_cli.text import printable
 from chalk_cli.usage_views import (
-    NOTHING,
     age,
     bytes_text,
     cores_text,
@@ -21,10 +20,11 @@ from chalk_cli.usage_views import (
     notes,
     percent,
     rate_text,
-    replicas_text,
     seconds_text,
     step_text,
 )
+from chalk_cli.views import NOTHING, replicas_text
+from chalkcompute.autoscaler import IN_FLIGHT
 from chalkcompute.types import Status
 
 if TYPE_CHECKING:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chalk_cli.autoscaler_views import CPU, number
-from chalk_cli.text import printable
+from chalk_cli.autoscaler_views import number
+from chalk_cli.text import printable, with_flags
+from chalk_cli.views import NOTHING
+from chalkcompute.autoscaler import CPU
 from chalkcompute.times import rfc3339
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from chalkcompute import ReplicaCounts, ScaleEvent, ScalingGroupUsage
+    from chalkcompute import ScaleEvent, ScalingGroupUsage
 
 __all__ = [
-    "NOTHING",
     "age",
     "bytes_text",
     "cores_text",
@@ -24,13 +25,11 @@ __all__ = [
     "notes",
     "percent",
     "rate_text",
-    "replicas_text",
     "seconds_text",
     "step_text",
     "usage_line",
 ]
 
-NOTHING = "-"
 _UNITS = (("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10))
 
 
@@ -86,11 +85,6 @@ def age(moment: datetime | None, now: datetime) -> str:
         if seconds < until:
             return f"{seconds // size:.0f}{unit}"
     return f"{seconds // 86400:.0f}d"
-
-
-def replicas_text(counts: ReplicaCounts) -> str:
-    """`ready/desired (min–max)`, as `list` has it."""
-    return f"{counts.ready}/{counts.desired} ({counts.min}–{counts.max})"
 
 
 def cpu_target(group: ScalingGroupUsage) -> float | None:
@@ -149,4 +143,4 @@ def notes(group: ScalingGroupUsage) -> list[str]:
             found.append(f"{group.name}: its autoscaler cannot scale: {group.autoscaler.blind}")
         elif group.autoscaler.message:
             found.append(f"{group.name}: {group.autoscaler.message}")
-    return [printable(text) for text in found]
+    return [printable(with_flags(text)) for text in found]

@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from chalk_cli.autoscaler_views import autoscaler_pairs
-from chalk_cli.text import printable, verdict_evidence
+from chalk_cli.text import printable, verdict_evidence, with_flags
 from chalkcompute.times import rfc3339
 from chalkcompute.types import Action
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from chalkcompute.types import DeleteResult, DeployResult, ReplicaCounts, ScalingGroupInfo
 
-__all__ = ["action_line", "delete_lines", "detail_pairs", "list_table", "verdict_lines"]
+__all__ = ["action_line", "delete_lines", "detail_pairs", "list_table", "replicas_text", "verdict_lines"]
 
 LIST_HEADERS = ("ID", "NAME", "IMAGE", "STATUS", "REPLICAS", "WEB URL", "CREATED")
 WIDE_HEADERS = (*LIST_HEADERS, "REVISION", "PORT", "ENVIRONMENT", "NAMESPACE", "TAGS", "UPDATED", "MESSAGE")
@@ -36,7 +36,7 @@ def _row(group: ScalingGroupInfo) -> tuple[str, ...]:
         group.name,
         printable(group.image),
         group.status.value,
-        _replicas(group.replicas),
+        replicas_text(group.replicas),
         group.web_url or NOTHING,
         rfc3339(group.created_at) or NOTHING,
     )
@@ -54,7 +54,7 @@ def _more(group: ScalingGroupInfo) -> tuple[str, ...]:
     )
 
 
-def _replicas(counts: ReplicaCounts) -> str:
+def replicas_text(counts: ReplicaCounts) -> str:
     """`ready/desired (min–max)`."""
     return f"{counts.ready}/{counts.desired} ({counts.min}–{counts.max})"
 
@@ -177,7 +177,7 @@ def verdict_lines(group: ScalingGroupInfo) -> list[str]:
     lines = ["", f"{verdict.cause.value}: {printable(verdict.message)}"]
     lines += [f"  {line}" for line in verdict_evidence(verdict)]
     if verdict.next:
-        lines.append(f"Next: {printable(verdict.next)}")
+        lines.append(f"Next: {printable(with_flags(verdict.next))}")
     return lines
 
 

@@ -78,7 +78,8 @@ class AutoscalerInfo:
         target_is_default: The CPU target is the cluster's default, since none was asked for.
         current: What each of them is now (`status.currentMetrics`), None where there is no measurement.
         current_replicas: Replicas that the autoscaler counted when it last looked; None if it has not yet.
-        desired_replicas: Replicas that it wants.
+        desired_replicas: Replicas that it wants; None while it has not decided: it has not measured yet, is
+            off, or the group is asleep.
         last_scale_at: When it last changed the count (UTC), or None.
         last_scale_reason: Why, or None where the cluster no longer tells: Events are kept for an hour.
         blind: Why it cannot do its work and what to do about it, one sentence; None when it can.

@@ -150,7 +150,8 @@ class ChalkClient(Reads):
             ImageError: The image cannot be built or pushed; nothing was changed in the cluster.
         """
         from chalkcompute.service.arguments import require_content, require_spec
-        from chalkcompute.service.create import Expected, create_group
+        from chalkcompute.service.create import create_group
+        from chalkcompute.service.expected import Expected
         from chalkcompute.spec.advice import advise_wait
 
         spec, content = require_spec(spec), require_content(content)

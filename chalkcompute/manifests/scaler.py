@@ -66,7 +66,6 @@ _BLIND: tuple[tuple[str, str], ...] = (
         "(`kubectl -n kube-system logs -l k8s-app=metrics-server`)",
     ),
 )
-_ABSENT_API = re.compile(_BLIND[0][0])
 
 
 def autoscaler_info(live: LiveGroup, now: datetime) -> AutoscalerInfo | None:
@@ -112,7 +111,7 @@ def _of_hpa(live: LiveGroup, hpa: Manifest | Unasked | None, now: datetime) -> A
         target_is_default=asked is None and CPU in target,
         current=current,
         current_replicas=_count(hpa, "currentReplicas"),
-        desired_replicas=_count(hpa, "desiredReplicas"),
+        desired_replicas=_desired(hpa),
         last_scale_at=at,
         last_scale_reason=why,
         blind=blind,
@@ -143,7 +142,7 @@ def _of_keda(live: LiveGroup, found: Manifest | Unasked | None, now: datetime) -
         target=target,
         current=current,
         current_replicas=_count(hpa, "currentReplicas"),
-        desired_replicas=None if state == "awake" and _saw_it_asleep(hpa) else _count(hpa, "desiredReplicas"),
+        desired_replicas=None if state == "asleep" else _desired(hpa),
         last_scale_at=at,
         last_scale_reason=why,
         blind=blind,
@@ -164,6 +163,11 @@ def _count(hpa: Manifest, field: str) -> int | None:
     """A count of the status; it is 0 until a controller has looked, which nobody has counted."""
     status = hpa.get("status") or {}
     return status.get(field) if status.get("conditions") else None
+
+
+def _desired(hpa: Manifest) -> int | None:
+    """The count that it wants. It takes none to zero: 0 says that it is off, or has not measured yet."""
+    return None if _saw_it_asleep(hpa) else _count(hpa, "desiredReplicas") or None
 
 
 def _state(live: LiveGroup, scaled: Manifest) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from chalkcompute.cluster.protocol import Cluster
@@ -21,7 +21,7 @@ from chalkcompute.errors import (
     NotOwnedError,
     ObjectExistsError,
 )
-from chalkcompute.manifests import labels, render
+from chalkcompute.manifests import render
 from chalkcompute.manifests.record import Operation, Record
 from chalkcompute.manifests.route import leaves_interceptor
 from chalkcompute.service import (
@@ -38,6 +38,7 @@ from chalkcompute.service import (
 from chalkcompute.service.capabilities import check_capabilities
 from chalkcompute.service.discovery import Place, discover
 from chalkcompute.service.existing import Live, identity, key_of
+from chalkcompute.service.expected import Expected, require_deployable
 from chalkcompute.service.ownership import GoingError
 from chalkcompute.service.plan import Plan, plan_deploy
 from chalkcompute.service.progress import Reporter
@@ -48,7 +49,7 @@ from chalkcompute.spec.advice import advise, advise_change
 from chalkcompute.spec.content import Content
 from chalkcompute.types import Action, DeployResult, Manifest, OnProgress, Status, Verdict
 
-__all__ = ["Expected", "create_group"]
+__all__ = ["create_group"]
 
 _ATTEMPTS = 3
 _PORT_SECONDS = 1.0
@@ -57,14 +58,6 @@ _ROUTE_SECONDS = 2.0
 """Until gateways follow a route that leads away from KEDA's interceptor, which soon knows no such host."""
 _COLLECTED_SECONDS = 2.0
 """Until the cluster has collected what a record owned that is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What a deploy builds on: this incarnation in this revision, or it is refused."""
-
-    id: str
-    revision: int
 
 
 def create_group(
@@ -142,7 +135,7 @@ class _Deploy:
     def run(self, *, update: bool, dry_run: bool, expected: Expected | None) -> DeployResult:
         found = records.by_name(self.cluster, self.scope.namespace, self.spec.name)
         self._found, self._expected = found, expected
-        self._refuse(found, update=update)
+        require_deployable(self.spec.name, found, expected, update=update)
         self._prepare(found)
         plan = self._plan(found)
         self._begun(plan.record).to_manifest()  # refuses what no record can hold
@@ -194,27 +187,6 @@ class _Deploy:
         """Whether an object was there and is gone again: what is new has nothing that is immutable."""
         return self._found is None and "immutable" in error.message
 
-    def _refuse(self, found: Record | None, *, update: bool) -> None:
-        wanted = self._expected
-        if wanted is not None and (found is None or Expected(found.id, found.revision) != wanted):
-            raise ConflictError(
-                f"scaling group `{self.spec.name}` is not what it was when it was read (id `{wanted.id}`, "
-                f"revision {wanted.revision}): someone deployed or deleted it meanwhile",
-                hint="read it again and decide anew",
-            )
-        if found is None:
-            return
-        if found.state == labels.STATE_DELETING:
-            raise ConflictError(
-                f"scaling group `{found.name}` is being deleted",
-                hint=f"`chalk scaling-group delete {found.name}` finishes that and waits for it",
-            )
-        if not update:
-            raise ConflictError(
-                f"scaling group `{found.name}` exists already (revision {found.revision})",
-                hint="leave out `--no-update` to update it",
-            )
-
     def _prepare(self, found: Record | None) -> None:
         self._prepared = contents.prepare(
             self.cluster,
@@ -256,7 +228,7 @@ class _Deploy:
 
         def edit(current: Record) -> Record:
             nonlocal final
-            self._refuse(current, update=True)
+            require_deployable(self.spec.name, current, self._expected, update=True)
             self._overtaken = current.resource_version != found.resource_version
             final = self._plan(current)
             self._unfinished = current if current.operation is not None else None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from chalk_cli.signals import Terminated
 from chalk_cli.text import with_flags
 from chalkcompute import ScalingGroupSpec
 from chalkcompute.errors import DeployFailedError, SpecError, WaitTimeoutError
+from chalkcompute.spec.advice import advise, advise_wait
 from chalkcompute.types import Cause, Evidence, Status, Verdict
 from tests.cli.conftest import Invoke
 from tests.cli.memory_client import MemoryClient, a_group
@@ -296,6 +299,31 @@ def test_warnings_name_flags(invoke: Invoke, client: MemoryClient, monkeypatch: 
         lambda spec, **options: dataclasses.replace(made(spec, **options), warnings=(said,)),
     )
     assert "warning: `--target-cpu` has no effect" in invoke(*CREATE).stderr
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target_cpu_utilization_percentage": 50},
+        {"target_cpu_utilization_percentage": 50, "max_replicas": 3},
+        {"target_cpu_utilization_percentage": 99, "max_replicas": 3, "cpu": "1", "gpu": "1"},
+        {"scaling_interval_seconds": 5},
+        {"scaling_interval_seconds": 5, "max_replicas": 3, "shutdown_delay_seconds": 3600},
+        {"startup_timeout_seconds": 600},
+    ],
+)
+def test_advice_names_flags_and_no_field_of_the_sdk(changes: dict[str, Any]) -> None:
+    spec = ScalingGroupSpec(name="web", image="registry.example/web:v1", **changes)
+    said = [with_flags(text) for text in (*advise(spec), *advise_wait(spec, 10))]
+    assert said
+    fields = {field.name for field in dataclasses.fields(spec)}
+    for text in said:
+        assert not fields & set(re.findall(r"`(\w+)[=`]", text)), text
+
+
+def test_advice_is_told_from_names_that_are_the_same_word() -> None:
+    assert with_flags("set `cpu` to what a replica needs") == "set `--cpu` to what a replica needs"
+    assert with_flags("scaling group `cpu` exists already") == "scaling group `cpu` exists already"
 
 
 def test_what_runs_in_the_place_of_the_image_is_said(

@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from chalk_cli.autoscaler_views import CPU, IN_FLIGHT
 from chalk_cli.context import CliContext
 from chalk_cli.looking import repeatedly
 from chalk_cli.main import cli
@@ -33,6 +32,7 @@ from chalkcompute import (
     UsageReport,
     Verdict,
 )
+from chalkcompute.autoscaler import CPU, IN_FLIGHT
 from chalkcompute.errors import ForbiddenError, ServerBusyError, UnreachableError
 from tests.cli.memory_client import NOW, MemoryClient, a_group
 from tests.conftest import Golden
@@ -151,9 +151,30 @@ def test_nothing_to_look_at_is_said_once(run: Run) -> None:
     assert (result.stdout, result.stderr) == ("", "no scaling groups here\n")
 
 
-@pytest.mark.parametrize(("args", "said"), [(("--interval=0",), "at least 1 second"), (("--count=0",), "0")])
-def test_what_cannot_be_asked(run: Run, args: tuple[str, ...], said: str) -> None:
-    assert said in run("sg", "top", *args, code=2).stderr
+@pytest.mark.parametrize("given", ["0", "0.9s", "-1", "abc", "1e9", "86401", "25h", "9" * 400, "nan", ""])
+def test_intervals_that_cannot_be(run: Run, client: MemoryClient, given: str) -> None:
+    said = run("sg", "top", "--interval", given, code=2).stderr
+    assert "Invalid value for '--interval'" in said
+    assert client.calls == []
+
+
+@pytest.mark.parametrize("option", ["--count", "--events"])
+@pytest.mark.parametrize("given", ["-1", "abc", "1e9", "1.5", ""])
+def test_counts_that_cannot_be(run: Run, client: MemoryClient, option: str, given: str) -> None:
+    assert f"Invalid value for '{option}'" in run("sg", "top", option, given, code=2).stderr
+    assert "Invalid value for '--count'" in run("sg", "top", "--count=0", code=2).stderr
+    assert client.calls == []
+
+
+def test_the_longest_interval_is_a_day(run: Run, client: MemoryClient) -> None:
+    client.reports = [ONE]
+    assert len(run("sg", "top", "--interval=24h", "--count=2").stdout.splitlines()) == 2
+
+
+def test_notes_name_flags(run: Run, client: MemoryClient) -> None:
+    full = AutoscalerInfo("HorizontalPodAutoscaler", message="more than `max_replicas` (5) allows")
+    client.reports = [dataclasses.replace(ONE, groups=(usage(autoscaler=full),))]
+    assert run("sg", "top", "--count=1").stderr == "inference: more than `--max-replicas` (5) allows\n"
 
 
 def test_ctrl_c_is_how_it_ends_and_a_signal_is_not(run: Run, client: MemoryClient) -> None:

@@ -100,6 +100,16 @@ def test_a_working_autoscaler() -> None:
     assert [c["type"] for c in shown["conditions"]] == ["AbleToScale", "ScalingActive"]
 
 
+def test_what_has_not_been_decided_is_not_a_wish_for_none() -> None:
+    """`desiredReplicas` is 0 until something was measured, and while the autoscaler is switched off."""
+    blind = inactive("FailedGetResourceMetric", NOTHING)
+    assert of_range(an_hpa(ABLE, blind, desiredReplicas=0)).desired_replicas is None
+    off = inactive("ScalingDisabled", "scaling is disabled since the replica count of the target is zero")
+    assert of_range(an_hpa(ABLE, off, desiredReplicas=0)).desired_replicas is None
+    lost = of_range(an_hpa(ABLE, blind, desiredReplicas=2))
+    assert lost.desired_replicas == 2, "what it decided before it lost sight still holds"
+
+
 def test_no_target_is_the_clusters_own() -> None:
     spec = a_spec(min_replicas=1, max_replicas=3)
     found = of_range(an_hpa(ABLE, ACTIVE, target=80), spec=spec)
@@ -294,6 +304,11 @@ def test_kedas_group_awake() -> None:
 
 def test_kedas_group_asleep_measures_nothing_and_is_not_blind() -> None:
     disabled = inactive("ScalingDisabled", "the replica count of the target is zero")
+    for conditions in ([ABLE, disabled], [ABLE, ACTIVE]):  # the autoscaler looks 15 s later than KEDA
+        hpa = {**kedas_hpa(), "status": {"conditions": conditions, "desiredReplicas": 1}}
+        found = observe(asleep(a_scaled_object(READY), hpa=hpa), NOW).autoscaler
+        assert found is not None
+        assert found.desired_replicas is None
     hpa = {**kedas_hpa(), "status": {"conditions": [ABLE, disabled]}}
     info = observe(asleep(a_scaled_object(READY), hpa=hpa), NOW)
     assert (info.status, info.verdict) == (Status.SCALED_TO_ZERO, None)
