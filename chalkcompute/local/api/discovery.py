@@ -36,15 +36,15 @@ REVIEWS = (
     ("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
 )
 METRICS_GROUP, METRICS_VERSION = "metrics.k8s.io", "v1beta1"
-# Group, version, plural, kind and whether namespaced of what is measured: read, and not stored either.
-MEASURED: tuple[tuple[str, str, str, str, bool], ...] = (
+# Group, version, plural, kind and whether namespaced of what `resource_metrics` answers: only read.
+RESOURCE_METRICS: tuple[tuple[str, str, str, str, bool], ...] = (
     (METRICS_GROUP, METRICS_VERSION, "nodes", "NodeMetrics", False),
     (METRICS_GROUP, METRICS_VERSION, "pods", "PodMetrics", True),
 )
 CUSTOM_METRICS_GROUP, CUSTOM_METRICS_VERSION = "custom.metrics.k8s.io", "v1beta2"
 ROUTES_RESOURCE = "httproutes.gateway.networking.k8s.io"
-# Group, version, object and metric of what the gateway counts.
-COUNTED = tuple(
+# Group, version, object and metric of what `custom_metrics` answers.
+CUSTOM_METRICS = tuple(
     (CUSTOM_METRICS_GROUP, CUSTOM_METRICS_VERSION, ROUTES_RESOURCE, metric)
     for metric in (
         "request_duration_seconds_p50",
@@ -61,8 +61,8 @@ def _unstored_versions() -> set[tuple[str, str]]:
     """Group and version of what is answered and not stored."""
     return (
         {(g, v) for g, v, *_ in REVIEWS}
-        | {(g, v) for g, v, *_ in MEASURED}
-        | {(g, v) for g, v, *_ in COUNTED}
+        | {(g, v) for g, v, *_ in RESOURCE_METRICS}
+        | {(g, v) for g, v, *_ in CUSTOM_METRICS}
     )
 
 
@@ -169,10 +169,10 @@ def api_resources(group: str, version_: str) -> dict[str, Any]:
     for entry_group, entry_version, plural, name in REVIEWS:
         if (entry_group, entry_version) == (group, version_):
             resources.append(_unstored(plural, name, namespaced=False, verbs=["create"]))
-    for entry_group, entry_version, plural, name, namespaced in MEASURED:
+    for entry_group, entry_version, plural, name, namespaced in RESOURCE_METRICS:
         if (entry_group, entry_version) == (group, version_):
             resources.append(_unstored(plural, name, namespaced=namespaced, verbs=["get", "list"]))
-    for entry_group, entry_version, resource, metric in COUNTED:
+    for entry_group, entry_version, resource, metric in CUSTOM_METRICS:
         if (entry_group, entry_version) == (group, version_):
             name = f"{resource}/{metric}"
             resources.append(_unstored(name, "MetricValueList", namespaced=True, verbs=["get"]))

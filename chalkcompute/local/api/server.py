@@ -25,7 +25,7 @@ from chalkcompute.local.api.discovery import (
 from chalkcompute.local.api.encoding import AGGREGATED_DISCOVERY, JSON, accepted, dumps
 from chalkcompute.local.api.handlers import ResourceHandler
 from chalkcompute.local.api.logs import LogSource
-from chalkcompute.local.api.measured import MetricsHandler
+from chalkcompute.local.api.resource_metrics import MetricsHandler
 from chalkcompute.local.api.resources import ResourceApi
 from chalkcompute.local.api.routes import UnknownGroupVersionError, parse_target
 from chalkcompute.local.apimachinery import openapi_v2
@@ -118,7 +118,7 @@ class ApiServer:
         self._token = f"Bearer {token}".encode()
         self._ssl_context = ssl_context
         self._handler = ResourceHandler(api, logs)
-        self._measured: dict[tuple[str, str], MetricsHandler | CustomMetricsHandler | None] = {
+        self._metrics: dict[tuple[str, str], MetricsHandler | CustomMetricsHandler | None] = {
             (METRICS_GROUP, METRICS_VERSION): (
                 MetricsHandler(api, metrics, api.now) if metrics is not None else None
             ),
@@ -180,11 +180,11 @@ class ApiServer:
             self._authenticate(request)
         if (request.content_length or 0) > _BODY_LIMIT:
             raise _too_large()
-        if top == "apis" and len(segments) > 3 and (segments[1], segments[2]) in self._measured:
-            measured = self._measured[segments[1], segments[2]]
-            if measured is None:
+        if top == "apis" and len(segments) > 3 and (segments[1], segments[2]) in self._metrics:
+            handler = self._metrics[segments[1], segments[2]]
+            if handler is None:
                 raise failures.unavailable()
-            return measured.handle(request, segments[3:])
+            return handler.handle(request, segments[3:])
         if (top == "api" and len(segments) > 2) or (top == "apis" and len(segments) > 3):
             return await self._handler.handle(request, parse_target(segments, _REVIEWS))
         if request.method not in ("GET", "HEAD"):

@@ -6,6 +6,7 @@ Source: `pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `pkg/kubelet/images/im
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -37,6 +38,8 @@ from chalkcompute.local.ports import (
 from chalkcompute.local.runtime.images import parse_reference
 
 __all__ = ["ContainerRunner"]
+
+log = logging.getLogger(__name__)
 
 _MESSAGE_BYTES = 4096
 _DEFAULT_GRACE_SECONDS = 30
@@ -227,11 +230,17 @@ class ContainerRunner:
     async def _attend(self, replica: Replica) -> ReplicaExit:
         """Probe a running container until it ends."""
         probes = asyncio.create_task(watch_health(self, asyncio.get_running_loop().time()))
+        probes.add_done_callback(self._log_failure)
         try:
             return await replica.wait()
         finally:
             probes.cancel()
             await asyncio.gather(probes, return_exceptions=True)
+
+    def _log_failure(self, probes: asyncio.Task[None]) -> None:
+        """An error of ours: nobody probes this run any more, which nothing else would tell."""
+        if not probes.cancelled() and (error := probes.exception()) is not None:
+            log.error("container %s: its probes ended", self.name, exc_info=error)
 
     # What its probes say --------------------------------------------------------------------
 

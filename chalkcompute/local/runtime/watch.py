@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine
@@ -25,6 +26,8 @@ from chalkcompute.local.runtime.usage import (
 )
 
 __all__ = ["Bounds", "LimitWatch"]
+
+_log = logging.getLogger(__name__)
 
 _MEMORY_POLL_SECONDS = 0.5
 # A process that is stopped cannot fork, but one that was not seen yet can: look once more.
@@ -68,6 +71,8 @@ class LimitWatch:
         self._stopped: set[int] = set()
         self._last = ProcessUsage(0.0, 0)
         self._tasks = [asyncio.get_running_loop().create_task(task) for task in self._duties()]
+        for task in self._tasks:
+            task.add_done_callback(self._log_failure)
 
     def usage(self) -> ProcessUsage:
         """What it uses now; what it used last when it has ended."""
@@ -103,6 +108,11 @@ class LimitWatch:
             if group is None or group.remove():
                 return
             await asyncio.sleep(_REMOVE_SECONDS)  # the kernel is not through with the last process
+
+    def _log_failure(self, duty: asyncio.Task[None]) -> None:
+        """An error of ours: this limit does not hold any more, which nothing else would tell."""
+        if not duty.cancelled() and (error := duty.exception()) is not None:
+            _log.error("process %d: a limit is no longer watched", self._pid, exc_info=error)
 
     def _duties(self) -> list[Coroutine[Any, Any, None]]:
         bounds, group = self._bounds, self._bounds.cgroup

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chalkcompute.local.api.custom_metrics import VALUES
-from chalkcompute.local.api.discovery import COUNTED
+from chalkcompute.local.api.discovery import CUSTOM_METRICS
 from chalkcompute.local.measures import RouteTraffic
 from tests.unit.local_api.conftest import Cluster, write_certificate
 
@@ -146,7 +146,7 @@ def test_without_a_gateway_it_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_discovery_tells_of_every_metric_plain_and_aggregated(cluster: Cluster) -> None:
-    assert {metric for _, _, _, metric in COUNTED} == set(VALUES)
+    assert {metric for _, _, _, metric in CUSTOM_METRICS} == set(VALUES)
     plain = cluster.call("GET", GROUP).body["resources"]
     assert plain[-1] == {
         "name": f"{ROUTES}/requests_per_second",

@@ -20,6 +20,7 @@ from chalkcompute.local.controllers.keda import (
 )
 from chalkcompute.local.measures import RouteTraffic
 from chalkcompute.local.ports import Api, Change
+from tests.unit.local_controllers.waiting import until
 
 Manifest = dict[str, Any]
 KEY = ("default", "web")
@@ -610,9 +611,3 @@ def test_running_a_wake_reaches_the_workload(
                     await task
 
     asyncio.run(scenario())
-
-
-async def until(holds: Any) -> None:
-    async with asyncio.timeout(20):
-        while not holds():
-            await asyncio.sleep(0.005)

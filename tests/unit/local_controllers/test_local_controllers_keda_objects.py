@@ -13,6 +13,7 @@ from chalkcompute.local.api.store import Store
 from chalkcompute.local.controllers.controller import run_controller
 from chalkcompute.local.controllers.keda_objects import KedaObjects
 from chalkcompute.local.controllers.namespace import NamespaceController
+from tests.unit.local_controllers.waiting import until
 
 NAMES = {"keda-add-ons-http-external-scaler": [9090], "keda-add-ons-http-interceptor-proxy": [8080]}
 
@@ -67,10 +68,3 @@ def test_what_is_deleted_or_changed_comes_back(api: ResourceApi) -> None:
 
 def current_uid(api: ResourceApi) -> str:
     return str(api.get("Namespace", "keda")["metadata"]["uid"])
-
-
-async def until(holds: object) -> None:
-    async with asyncio.timeout(20):
-        assert callable(holds)
-        while not holds():
-            await asyncio.sleep(0.005)

@@ -89,8 +89,7 @@ class World:
 
 @asynccontextmanager
 async def running(api: ResourceApi, tmp_path: Path) -> AsyncIterator[World]:
-    for namespace in ("keda",):
-        api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}, manager="test")
+    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "keda"}}, manager="test")
     service, _, grant = the_interceptor()
     (tmp_path / "ca").mkdir()
     http_port = free_port()

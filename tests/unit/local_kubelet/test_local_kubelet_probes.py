@@ -205,6 +205,21 @@ def test_readiness_follows_the_server(cluster: RunCluster) -> None:
     cluster(scenario)
 
 
+def test_probes_that_fail_by_our_fault_are_logged(
+    cluster: RunCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    async def scenario(made: Cluster) -> None:
+        made.run_pod(readinessProbe={"httpGet": {"port": 8000}})
+        await made.until(lambda: ": its probes ended" in caplog.text)
+
+    monkeypatch.setattr("chalkcompute.local.kubelet.probes.check", broken)
+    cluster(scenario)
+    assert "a mistake of ours" in caplog.text
+
+
 def test_who_starts_slowly_need_not_wait_for_its_period(cluster: RunCluster) -> None:
     async def scenario(made: Cluster) -> None:
         async with Server() as server:

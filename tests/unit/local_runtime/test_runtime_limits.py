@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from chalkcompute.local.runtime.cgroup_search import find_cgroups
 from chalkcompute.local.runtime.cgroups import Cgroups
 from chalkcompute.local.runtime.runtime import is_in_host_layers
 from chalkcompute.local.runtime.usage import process_tree
+from chalkcompute.local.runtime.watch import Bounds, LimitWatch
 from tests.unit.local_runtime.conftest import RunSandboxed, Sandbox
 
 SLEEP = ("python", "-c", "import time; time.sleep(60)")
@@ -129,6 +132,21 @@ def test_a_group_that_cannot_be_made_means_that_limits_are_watched(
         assert (ended.exit_code, ended.reason) == (137, "OOMKilled")
 
     sandboxed(strongest_tier, scenario)
+
+
+def test_a_watch_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def end() -> None:
+        raise RuntimeError("a mistake of ours")
+
+    async def scenario() -> None:
+        watch = LimitWatch(Bounds(memory=1, inits=0), os.getpid(), end)
+        async with asyncio.timeout(20):
+            while "a limit is no longer watched" not in caplog.text:
+                await asyncio.sleep(0.01)
+        await watch.close()
+
+    asyncio.run(scenario())
+    assert "a mistake of ours" in caplog.text
 
 
 def test_a_replica_sees_the_devices_that_are_its_own(strongest_tier: str, sandboxed: RunSandboxed) -> None:
