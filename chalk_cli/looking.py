@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, TypeVar
 
 from chalk_cli.signals import Terminated
-from chalkcompute.errors import ApiError, ClusterError, InvalidObjectError, ServerBusyError, UnreachableError
+from chalkcompute.errors import ClusterError, is_outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ def repeatedly(
         try:
             seen = read()
         except ClusterError as error:
-            if looks == 0 or looks + 1 == count or not _passes(error):
+            if looks == 0 or looks + 1 == count or not is_outage(error):
                 raise
             seen = error
         yield seen
@@ -60,12 +60,6 @@ def repeatedly(
         if looks == count:
             return
         pause(max(interval - (clock() - began), 0.0))
-
-
-def _passes(error: ClusterError) -> bool:
-    """Whether the API server, or what is behind it, is away for a moment."""
-    broken = isinstance(error, ApiError) and error.status >= 500 and not isinstance(error, InvalidObjectError)
-    return broken or isinstance(error, (ServerBusyError, UnreachableError))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chalk_cli.autoscaler_views import number
+from chalk_cli.columns import GAP, fitting_columns
 from chalk_cli.text import printable
 from chalk_cli.usage_views import (
     age,
@@ -42,7 +43,6 @@ _FEWEST_ROWS = 3
 _NAME_WIDTH = 24
 _SHORT_NAME = 16  # of a name that much stays before a column goes for it
 _WIDE = 100  # columns from which memory and the last change have room
-_GAP = 2
 _DISPENSABLE = ("P50", "OPEN", "P99", "REQ/S", "REPLICAS", "CPU")
 """Columns of the groups that go first where a terminal is too narrow for all."""
 _COLOURS = {
@@ -117,7 +117,7 @@ def _heading(report: UsageReport, interval: float, detailed: bool) -> Text:
 
 def _table(headers: Sequence[str], right: Iterable[str] = ()) -> Table:
     """Columns that keep their width but for the first, which is shortened where there is no room."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     numbers = set(right)
     for index, header in enumerate(headers):
         justify = "right" if header in numbers else "left"
@@ -160,12 +160,9 @@ def _groups_table(groups: Sequence[ScalingGroupUsage], now: datetime, width: int
             "SCALED": _last(group, now),
         }
         rows.append(cells)
-    for header in _DISPENSABLE:
-        widths = {h: max(cell_len(h), *(cell_len(str(row[h])) for row in rows)) for h in headers}
-        widths["NAME"] = min(widths["NAME"], _SHORT_NAME)
-        if sum(widths.values()) + _GAP * (len(widths) - 1) <= width:
-            break
-        headers.remove(header)
+    texts = [[str(row[header]) for header in headers] for row in rows]
+    kept = fitting_columns(headers, texts, width, _DISPENSABLE, shortened={"NAME": _SHORT_NAME})
+    headers = [headers[index] for index in kept]
     table = _table(headers, numbers)
     for row in rows:
         table.add_row(*(row[header] for header in headers))
@@ -198,7 +195,7 @@ def _facts(group: ScalingGroupUsage) -> Table:
     in_flight = scaler.target.get(IN_FLIGHT) if scaler is not None else None
     targets = [f"CPU {percent(target)}"] if target is not None else []
     targets += [f"{number(in_flight)} open per replica"] if in_flight is not None else []
-    table = Table.grid(padding=(0, 2, 0, 0))
+    table = Table.grid(padding=(0, GAP, 0, 0))
     for _ in range(4):
         table.add_column(no_wrap=True, overflow="ellipsis")
     rows = (
@@ -255,7 +252,7 @@ def _events_table(report: UsageReport, count: int, *, named: bool) -> Table | No
     newest = sorted(found, key=lambda pair: pair[1].at, reverse=True)[:count]
     if not newest:
         return None
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     table.add_column("SCALED", no_wrap=True)
     if named:
         table.add_column("NAME", no_wrap=True, max_width=_NAME_WIDTH, overflow="ellipsis")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chalk_cli.columns import GAP, fitting_columns
 from chalk_cli.looking import Screen, draws, repeatedly, until_interrupted
 from chalk_cli.text import printable
 from chalk_cli.views import list_table
@@ -15,21 +16,20 @@ from chalkcompute.errors import ClusterError, NotFoundError
 from chalkcompute.types import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import RenderableType
 
     from chalk_cli.context import CliContext, Client
     from chalkcompute.types import ScalingGroupInfo
 
-__all__ = ["fitting_columns", "watch_groups"]
+__all__ = ["DISPENSABLE", "watch_groups"]
 
 # Looking costs two requests, however many groups there are; a watch would be one connection for records and
 # one for Deployments, both of which proxies cut.
 _INTERVAL = 2.0
-_DISPENSABLE = ("CREATED", "UPDATED", "ID", "ENVIRONMENT", "NAMESPACE", "TAGS", "IMAGE", "WEB URL", "MESSAGE")
+DISPENSABLE = ("CREATED", "UPDATED", "ID", "ENVIRONMENT", "NAMESPACE", "TAGS", "IMAGE", "WEB URL", "MESSAGE")
 """Columns that go first where a terminal is too narrow for all."""
-_GAP = 2
 
 
 def watch_groups(
@@ -77,8 +77,8 @@ class _Picture:
         from rich.text import Text
 
         headers, rows = list_table(self._groups, wide=self._wide)
-        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-        kept = fitting_columns(headers, rows, width)
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+        kept = fitting_columns(headers, rows, width, DISPENSABLE)
         for index in kept:
             table.add_column(headers[index], no_wrap=True, overflow="ellipsis")
         room = max(height - 4, 3)
@@ -90,17 +90,6 @@ class _Picture:
         if self._trouble is not None:
             parts.append(Text(f"as of before; trying again: {printable(self._trouble)}", style="bold red"))
         return Group(*parts)
-
-
-def fitting_columns(headers: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> list[int]:
-    """Which columns have room, by index: those that can be done without go first."""
-    widths = [max(map(len, cells)) for cells in zip(headers, *rows, strict=True)]
-    kept = list(range(len(headers)))
-    for header in _DISPENSABLE:
-        if sum(widths[index] + _GAP for index in kept) - _GAP <= width:
-            break
-        kept = [index for index in kept if headers[index] != header]
-    return kept
 
 
 class _Rows:
@@ -187,4 +176,4 @@ class _Rows:
             self._widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
         for line in lines:
             cells = [cell.ljust(size) for cell, size in zip(line, self._widths or (), strict=True)]
-            click.echo((" " * _GAP).join(cells).rstrip())
+            click.echo((" " * GAP).join(cells).rstrip())

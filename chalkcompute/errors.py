@@ -66,6 +66,7 @@ __all__ = [
     "UnauthorizedError",
     "UnreachableError",
     "WaitTimeoutError",
+    "is_outage",
 ]
 
 
@@ -241,6 +242,12 @@ class InvalidObjectError(ApiError):
 
 class ServerBusyError(ApiError):
     """429, 503 or 504: the server asks to try again later."""
+
+
+def is_outage(error: ClusterError) -> bool:
+    """Whether the API server, or what is behind it (`etcdserver: leader changed`), is away for a moment."""
+    broken = isinstance(error, ApiError) and error.status >= 500 and not isinstance(error, InvalidObjectError)
+    return broken or isinstance(error, (ServerBusyError, UnreachableError))
 
 
 class DeployFailedError(ChalkError):

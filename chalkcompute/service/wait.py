@@ -12,15 +12,12 @@ from typing import Literal
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import (
-    ApiError,
     ClusterError,
     ConflictError,
     DeployFailedError,
-    InvalidObjectError,
     NotFoundError,
-    ServerBusyError,
-    UnreachableError,
     WaitTimeoutError,
+    is_outage,
 )
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.causes_route import autoscaler_verdict, route_state
@@ -96,7 +93,7 @@ def wait_group(
             done = failed is None and _satisfied(live, info, until) and _stays(cluster, live, world)
         except ClusterError as error:
             over = world.monotonic() - last_answer >= _OUTAGE_SECONDS or reporter.elapsed >= timeout
-            if over or not _is_outage(error):
+            if over or not is_outage(error):
                 raise
             reporter.say("starting", f"waiting for the API server: {error.message}")
             world.sleep(_WATCH_SECONDS)
@@ -158,12 +155,6 @@ def _applied_revision(live: LiveGroup) -> int:
     annotations = (live.own_deployment or {}).get("metadata", {}).get("annotations") or {}
     text = annotations.get(labels.REVISION_ANNOTATION, "")
     return int(text) if text.isdigit() else 0
-
-
-def _is_outage(error: ClusterError) -> bool:
-    """Whether the API server, or what is behind it (`etcdserver: leader changed`), is away for a moment."""
-    broken = isinstance(error, ApiError) and error.status >= 500 and not isinstance(error, InvalidObjectError)
-    return broken or isinstance(error, (ServerBusyError, UnreachableError))
 
 
 def _conclude(cluster: Cluster, live: LiveGroup, outcome: str, verdict: Verdict | None = None) -> None:

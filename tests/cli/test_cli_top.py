@@ -13,13 +13,14 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
+from chalk_cli.columns import fitting_columns
 from chalk_cli.context import CliContext
 from chalk_cli.looking import repeatedly
 from chalk_cli.main import cli
 from chalk_cli.signals import Terminated
 from chalk_cli.usage_screen import usage_picture
 from chalk_cli.usage_views import age, bytes_text, cores_text, rate_text, seconds_text
-from chalk_cli.watching import fitting_columns
+from chalk_cli.watching import DISPENSABLE
 from chalkcompute import (
     AutoscalerInfo,
     Cause,
@@ -451,7 +452,8 @@ def test_columns_that_have_no_room_go() -> None:
     headers = ("ID", "NAME", "IMAGE", "STATUS", "REPLICAS", "WEB URL", "CREATED")
     row = ("i" * 36, "inference", "m" * 30, "Available", "3/3 (3–3)", "u" * 40, "2026-11-23T10:00:00Z")
     shown = [
-        [headers[index] for index in fitting_columns(headers, [row], width)] for width in (300, 120, 80, 40)
+        [headers[index] for index in fitting_columns(headers, [row], width, DISPENSABLE)]
+        for width in (300, 120, 80, 40)
     ]
     assert shown == [
         list(headers),
