@@ -66,7 +66,6 @@ __all__ = [
     "UnauthorizedError",
     "UnreachableError",
     "WaitTimeoutError",
-    "is_outage",
 ]
 
 
