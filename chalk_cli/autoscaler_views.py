@@ -19,7 +19,7 @@ def autoscaler_pairs(found: AutoscalerInfo | None) -> list[tuple[str, str]]:
     if found is None:
         return []
     pairs = [("Autoscaler", _summary(found))]
-    if metrics := [_metric(found, key) for key in found.target]:
+    if found.state != "asleep" and (metrics := [_metric(found, key) for key in found.target]):
         pairs.append(("Load", "; ".join(metrics)))
     if found.last_scale_at is not None:
         why = f": {found.last_scale_reason}" if found.last_scale_reason else ""
@@ -39,9 +39,9 @@ def _summary(found: AutoscalerInfo) -> str:
     if found.state is not None:
         idle = found.idle_timeout_seconds
         words.append(f"awake, sleeps after {idle}s without a request" if _will_sleep(found) else found.state)
-    if found.desired_replicas is not None:
-        now = "" if found.current_replicas is None else f"has {found.current_replicas}, "
-        words.append(f"{now}wants {found.desired_replicas}")
+    if found.state != "asleep":
+        counts = (("has", found.current_replicas), ("wants", found.desired_replicas))
+        words += [f"{word} {count}" for word, count in counts if count is not None]
     return ", ".join(words)
 
 

@@ -204,8 +204,8 @@ class OfficialTransport:
         hints = {
             "local": "start the local cluster: `chalk local up`",
             "in-cluster": "is the API server reachable from this pod?",
-            "kubeconfig": "is the cluster running, and is a VPN or proxy needed? "
-            "`--context` chooses another one",
+            "kubeconfig": "is the cluster running (the local one: `chalk local up`), and is a VPN or proxy "
+            "needed? `--context` chooses another one",
         }
         return UnreachableError(
             f"cannot reach the API server `{self.server}` (context `{self._connection.context}`): "

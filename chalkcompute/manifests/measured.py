@@ -57,7 +57,7 @@ def use_of_group(measured: Sequence[Manifest], deployment: Manifest | None) -> U
     return Use(
         cpu_cores=sum(_cpu(c) for pod in measured for c in _containers(pod)),
         memory_bytes=sum(_memory(c) for pod in measured for c in _containers(pod)),
-        cpu_utilization_percentage=100 * used / requested if requested else None,
+        cpu_utilization_percentage=round(100 * used / requested, 2) if requested else None,
     )
 
 

@@ -16,6 +16,7 @@ from chalkcompute.manifests import labels
 from chalkcompute.manifests.record import Record
 from chalkcompute.service import existing
 from chalkcompute.service.ownership import applied_fields
+from chalkcompute.service.read import describe
 from chalkcompute.service.scope import World
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.types import Manifest
@@ -136,7 +137,8 @@ def lift(cluster: Cluster, spec: ScalingGroupSpec, deployment: Manifest) -> str 
 def await_first(cluster: Cluster, record: Record, world: World, hold: Callable[[Record], Record]) -> Record:
     """Wait for a replica that serves, before the route leads past what holds requests until there is one.
 
-    A minute ends it: what has not started by then is for whoever waits for the deploy to explain.
+    It ends after a minute, and as soon as it is certain that none will start: to explain that is for whoever
+    waits for the deploy.
 
     Args:
         cluster: The cluster.
@@ -146,8 +148,8 @@ def await_first(cluster: Cluster, record: Record, world: World, hold: Callable[[
     """
     until = world.monotonic() + _FIRST_REPLICA_SECONDS
     while world.monotonic() < until:
-        deployment = existing.get(cluster, "Deployment", record.name, record.namespace) or {}
-        if (deployment.get("status") or {}).get("readyReplicas"):
+        seen = describe(cluster, record, world=world)
+        if seen.ready_replicas or (seen.verdict is not None and seen.verdict.terminal):
             break
         world.sleep(0.5)
         record = hold(record)

@@ -113,6 +113,24 @@ AUTOSCALERS = {
         idle_timeout_seconds=60,
         last_active_at=NOW,
     ),
+    "asleep": AutoscalerInfo(
+        "ScaledObject",
+        target={"requests_in_flight": 100.0},
+        current={"requests_in_flight": None},
+        desired_replicas=0,
+        last_scale_at=NOW,
+        last_scale_reason="it was idle",
+        state="asleep",
+        idle_timeout_seconds=60,
+    ),
+    "unmeasured": AutoscalerInfo(
+        "HorizontalPodAutoscaler",
+        target={"cpu_utilization_percentage": 80.0},
+        target_is_default=True,
+        current={"cpu_utilization_percentage": None},
+        current_replicas=3,
+        message="no measurement while no replica is ready",
+    ),
     "hidden": AutoscalerInfo(
         "HorizontalPodAutoscaler", message="the HorizontalPodAutoscaler may not be read with this credential"
     ),

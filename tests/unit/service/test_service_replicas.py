@@ -10,9 +10,10 @@ import pytest
 
 from chalkcompute import ChalkClient, ScalingGroupSpec
 from chalkcompute.service.replicas import HandOver, Remove, Scale, plan
+from tests.unit.service.test_service_outlook import fail
 
 if TYPE_CHECKING:
-    from tests.unit.service.conftest import ApiCluster
+    from tests.unit.service.conftest import ApiCluster, Clock
 
 SPECS = {
     "fixed": ScalingGroupSpec(name="web", image="i", min_replicas=3, max_replicas=3),
@@ -98,6 +99,19 @@ def test_lifted_from_zero_when_it_leaves_keda(client: ChalkClient, cluster: ApiC
         obj = cluster.seen("Deployment", "web")
         assert obj is not None
         assert obj["spec"]["replicas"] == expected
+
+
+def test_a_replica_that_can_never_start_does_not_hold_up_the_deploy(
+    client: ChalkClient, cluster: ApiCluster, clock: Clock
+) -> None:
+    cluster.with_keda()
+    client.create_scaling_group(SPECS["keda"])
+    fail(cluster)
+    before = clock.seconds
+    client.create_scaling_group(replace(SPECS["fixed"], min_replicas=1, max_replicas=1))
+    took = clock.seconds - before
+    assert cluster.seen("InterceptorRoute", "web") is None
+    assert took < 30, "a minute is for replicas that may yet start"
 
 
 def test_switched_off_by_hand_it_is_lifted_where_no_autoscaler_would(
