@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from chalkcompute.errors import LocalClusterError
 from chalkcompute.local.api.resources import ResourceApi
 from chalkcompute.local.api.server import ApiServer
 from chalkcompute.local.api.store import Store
+from chalkcompute.local.clock import utc_now
 from chalkcompute.local.controllers import NodeFacts, run_controllers, this_machine, withdraw_readiness
 from chalkcompute.local.credentials import (
     bearer_token,
@@ -85,10 +86,6 @@ class Settings:
     ports: Mapping[str, int | None] = field(default_factory=dict)
     runtime: str = "sandbox"
     tier: str = "auto"
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def main(argv: list[str] | None = None) -> int:

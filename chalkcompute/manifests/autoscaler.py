@@ -7,12 +7,12 @@ from chalkcompute.manifests.placement import Placement
 from chalkcompute.spec import ScalingGroupSpec
 from chalkcompute.types import Manifest
 
-__all__ = ["horizontal_pod_autoscaler", "interceptor_route", "scaled_object"]
+__all__ = ["IDLE_SECONDS", "horizontal_pod_autoscaler", "interceptor_route", "scaled_object"]
 
 _CONCURRENCY = 100  # requests in flight that one replica is thought to carry; KEDA's own default
 _COLD_START_SECONDS = 300  # a request waits that long for the first replica; KEDA's default is for ever
 _LONGEST_HOLD_SECONDS = 3600  # nobody waits for longer, while every request held takes memory
-_IDLE_SECONDS = 300  # KEDA's own default
+IDLE_SECONDS = 300  # KEDA's own default of `cooldownPeriod`
 
 
 def horizontal_pod_autoscaler(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
@@ -70,7 +70,7 @@ def scaled_object(spec: ScalingGroupSpec, placement: Placement) -> Manifest:
         triggers.append({"type": "cpu", "metricType": "Utilization", "metadata": {"value": value}})
     # The default name, `keda-hpa-<name>`, may be too long for a label.
     autoscaler: Manifest = {"name": spec.name}
-    idle = _IDLE_SECONDS if spec.idle_timeout_seconds is None else spec.idle_timeout_seconds
+    idle = IDLE_SECONDS if spec.idle_timeout_seconds is None else spec.idle_timeout_seconds
     body: Manifest = {
         "scaleTargetRef": _target(spec),
         "minReplicaCount": 0,

@@ -11,6 +11,7 @@ from typing import Any
 from chalkcompute.autoscaler import CPU, IN_FLIGHT, AutoscalerCondition, AutoscalerInfo, ScaleEvent
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.amounts import amount
+from chalkcompute.manifests.autoscaler import IDLE_SECONDS
 from chalkcompute.manifests.live import FORBIDDEN, UNASKED, UNSERVED, LiveGroup, Unasked
 from chalkcompute.manifests.pods import Pod, condition, seconds_since
 from chalkcompute.manifests.scale_events import scale_events
@@ -36,7 +37,6 @@ _YOUNG_SECONDS = 120.0
 need not be measured yet."""
 _ANSWER_SECONDS = 60.0  # a controller that has not looked at a new object by then does not run
 _KEDA_SECONDS = 30.0
-_IDLE_SECONDS = 300  # KEDA's default of `cooldownPeriod`
 _SAME_SECONDS = 30.0  # `lastScaleTime` and the Event about it are written one after the other
 _PAUSES = tuple(f"autoscaling.keda.sh/{name}" for name in ("paused", "paused-replicas", "paused-scale-out"))
 _PAUSED_SCALE_IN = "autoscaling.keda.sh/paused-scale-in"
@@ -136,7 +136,7 @@ def _of_keda(live: LiveGroup, found: Manifest | Unasked | None, now: datetime) -
     if state == "asleep" or _saw_it_asleep(hpa):
         current = dict.fromkeys(target)
     at, why = _last_scale(parse_time(made.get("lastScaleTime")), _events(live))
-    idle = (scaled.get("spec") or {}).get("cooldownPeriod", _IDLE_SECONDS) if scaled else None
+    idle = (scaled.get("spec") or {}).get("cooldownPeriod", IDLE_SECONDS) if scaled else None
     return AutoscalerInfo(
         "ScaledObject",
         target=target,

@@ -59,8 +59,7 @@ class CustomMetricsHandler:
                 pass
             case _:
                 raise failures.unknown_resource()
-        if request.method not in ("GET", "HEAD") or request.query.get("watch") in ("true", "1"):
-            raise failures.method_not_allowed()
+        failures.refuse_all_but_reads(request.method, request.query)
         wanted = "" if name == _EVERY else name
         if resource != ROUTES_RESOURCE or metric not in VALUES:
             raise _not_found(metric, resource, wanted)

@@ -5,6 +5,7 @@ Source: k8s.io/apimachinery `api/errors` and k8s.io/apiserver `pkg/endpoints`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from chalkcompute.local.apimachinery.kinds import Kind
@@ -21,6 +22,7 @@ __all__ = [
     "not_found",
     "not_served",
     "precondition_failed",
+    "refuse_all_but_reads",
     "unavailable",
     "unknown_resource",
 ]
@@ -112,6 +114,16 @@ def method_not_allowed() -> StatusError:
     return StatusError(
         405, "MethodNotAllowed", "the server does not allow this method on the requested resource"
     )
+
+
+def refuse_all_but_reads(method: str, query: Mapping[str, str]) -> None:
+    """What is measured can be neither written nor watched.
+
+    Raises:
+        StatusError: 405.
+    """
+    if method not in ("GET", "HEAD") or query.get("watch") in ("true", "1"):
+        raise method_not_allowed()
 
 
 def not_acceptable() -> StatusError:

@@ -50,8 +50,7 @@ class MetricsHandler:
             StatusError: The refusal.
         """
         namespace, plural, name = _target(rest)
-        if request.method not in ("GET", "HEAD") or request.query.get("watch") in ("true", "1"):
-            raise failures.method_not_allowed()
+        failures.refuse_all_but_reads(request.method, request.query)
         kind, metrics_kind = _KINDS[plural]
         query = request.query
         selection = select(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 
 from chalkcompute.local.api.admission import admit_delete
@@ -18,15 +18,12 @@ from chalkcompute.local.api.listing import ListQuery, Page, Selection, list_page
 from chalkcompute.local.api.store import Store, Subscription, clone
 from chalkcompute.local.api.writes import WriteOptions, Writer, Written
 from chalkcompute.local.apimachinery.kinds import Kind, by_kind
+from chalkcompute.local.clock import utc_now
 from chalkcompute.local.ports import Change, Manifest
 
 __all__ = ["ResourceApi"]
 
 SYSTEM_NAMESPACES = ("default", "kube-system")
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class _Changes:

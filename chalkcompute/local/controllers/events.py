@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from chalkcompute.local.apimachinery.status import StatusError
+from chalkcompute.local.clock import utc_now
 from chalkcompute.local.controllers.actions import Delete, perform
 from chalkcompute.local.controllers.controller import Clock, find
 from chalkcompute.local.controllers.objects import (
@@ -41,10 +42,6 @@ _EventKey: TypeAlias = tuple[str, str, str, str, str, str]
 log = logging.getLogger(__name__)
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class EventRecorder:
     """Writes Events for one component.
 
@@ -55,7 +52,7 @@ class EventRecorder:
         clock: The time, in UTC.
     """
 
-    def __init__(self, api: Api, component: str, host: str = "", *, clock: Clock = _utc_now) -> None:
+    def __init__(self, api: Api, component: str, host: str = "", *, clock: Clock = utc_now) -> None:
         self._api = api
         self._component = component
         self._host = host

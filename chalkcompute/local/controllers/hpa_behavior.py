@@ -208,46 +208,37 @@ def _within_rate(
     now: datetime,
 ) -> tuple[int, tuple[str, str]]:
     if wanted > current:
-        up = max(current, _up_limit(history, _rules(behavior, "scaleUp"), current, now))
+        up = max(current, _rate_limit(history, behavior, "scaleUp", current, now))
         if wanted > min(bounds.high, up):
             return min(bounds.high, up), _UP_LIMIT if bounds.high > up else _TOO_MANY
     elif wanted < current:
-        down = min(current, _down_limit(history, _rules(behavior, "scaleDown"), current, now))
+        down = min(current, _rate_limit(history, behavior, "scaleDown", current, now))
         if wanted < max(bounds.low, down):
             return max(bounds.low, down), _DOWN_LIMIT if bounds.low < down else _TOO_FEW
     return wanted, _WITHIN
 
 
-def _up_limit(history: History, rules: Mapping[str, Any], current: int, now: datetime) -> int:
-    """The most that the policies allow, as seen from what was there when each one's period began."""
+def _rate_limit(
+    history: History, behavior: Mapping[str, Any], direction: str, current: int, now: datetime
+) -> int:
+    """How far the policies let it go, as seen from what was there when each one's period began."""
+    rules = _rules(behavior, direction)
     select = rules.get("selectPolicy", "Max")
     policies = rules.get("policies") or ()
     if select == "Disabled" or not policies:
         return current
-    limits = []
-    for policy in policies:
-        start = _at_start(history, policy, current, now)
-        if policy["type"] == "Pods":
-            limits.append(start + int(policy["value"]))
-        else:  # rounded up: a small share of few replicas would never add one
-            limits.append(math.ceil(start * (1 + policy["value"] / 100)))
-    return min(limits) if select == "Min" else max(limits)
+    limits = [_allowed(policy, _at_start(history, policy, current, now), direction) for policy in policies]
+    # The largest change is the most replicas on the way up, and the fewest on the way down.
+    return max(limits) if (select != "Min") == (direction == "scaleUp") else min(limits)
 
 
-def _down_limit(history: History, rules: Mapping[str, Any], current: int, now: datetime) -> int:
-    """The fewest that the policies allow; `Min` is the least change, so the largest count."""
-    select = rules.get("selectPolicy", "Max")
-    policies = rules.get("policies") or ()
-    if select == "Disabled" or not policies:
-        return current
-    limits = []
-    for policy in policies:
-        start = _at_start(history, policy, current, now)
-        if policy["type"] == "Pods":
-            limits.append(start - int(policy["value"]))
-        else:
-            limits.append(int(start * (1 - policy["value"] / 100)))
-    return max(limits) if select == "Min" else min(limits)
+def _allowed(policy: Mapping[str, Any], start: int, direction: str) -> int:
+    sign = 1 if direction == "scaleUp" else -1
+    if policy["type"] == "Pods":
+        return start + sign * int(policy["value"])
+    share = start * (1 + sign * policy["value"] / 100)
+    # Rounded up on the way up: a small share of few replicas would never add one.
+    return math.ceil(share) if direction == "scaleUp" else int(share)
 
 
 def _at_start(history: History, policy: Mapping[str, Any], current: int, now: datetime) -> int:

@@ -8,11 +8,12 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from chalkcompute.local.apimachinery.status import StatusError
+from chalkcompute.local.clock import utc_now
 from chalkcompute.local.gateway import objects as own
 from chalkcompute.local.gateway.attachment import Backend
 from chalkcompute.local.gateway.authority import Certificate
@@ -32,10 +33,6 @@ _log = logging.getLogger(__name__)
 
 _GATHER = 0.005  # seconds in which changes that belong together (a rollout's) become one
 _RETRY = 1.0
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def _at_once(clusters: Collection[str]) -> None:

@@ -11,8 +11,10 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeAlias
+
+from chalkcompute.local.clock import utc_now
 
 __all__ = ["Bounds", "Key", "RefusedError", "WaitingRoom"]
 
@@ -20,10 +22,6 @@ _WAKE_EVERY = 1.0
 
 Key: TypeAlias = tuple[str, str]
 """Namespace and name of an InterceptorRoute."""
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
+from chalkcompute.local.clock import utc_now
 from chalkcompute.local.gateway.attachment import Backend
 from chalkcompute.local.gateway.envoy import admin_get
 from chalkcompute.local.gateway.holding import WaitingRoom
@@ -25,10 +26,6 @@ _EVERY = 1.0
 _NOBODY = ("", "")
 
 _Route: TypeAlias = tuple[str, str, str]
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class GatewayTraffic:

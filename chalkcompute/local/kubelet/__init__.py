@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
+from chalkcompute.local.clock import utc_now
 from chalkcompute.local.controllers.events import EventRecorder
 from chalkcompute.local.controllers.pods import is_finished
 from chalkcompute.local.kubelet.backoff import BackOffSettings
@@ -20,10 +21,6 @@ from chalkcompute.local.ports import Api, Change, RunningContainer, Runtime
 __all__ = ["BackOffSettings", "LogSource", "LogStore", "RunningContainers", "run_kubelet"]
 
 log = logging.getLogger(__name__)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class RunningContainers:
@@ -50,7 +47,7 @@ async def run_kubelet(
     gpus: GpuAssignments | None = None,
     host_ip: str = "127.0.0.1",
     back_off: BackOffSettings | None = None,
-    now: Callable[[], datetime] = _utc_now,
+    now: Callable[[], datetime] = utc_now,
 ) -> None:
     """Run the Pods of a node until cancelled; their replicas are then the caller's to stop (`Runtime.close`).
 

@@ -12,9 +12,10 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby
 
+from chalkcompute.local.clock import utc_now
 from chalkcompute.local.measures import ContainerUsage, NodeUsage, PodUsage
 from chalkcompute.local.metrics.machine import MachineReading, read_machine
 from chalkcompute.local.ports import Replica, RunningContainer
@@ -114,7 +115,7 @@ class Sampler:
         seconds: float = RESOLUTION_SECONDS,
         machine: Callable[[], MachineReading | None] = read_machine,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._running = running
         self._node = node

@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
+
+from chalkcompute.local.clock import utc_now
 
 __all__ = ["LogPipe", "times_path"]
 
@@ -26,10 +28,6 @@ def times_path(log_path: Path) -> Path:
     return log_path.with_name(log_path.name + ".times")
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class LogPipe:
     """Copies a pipe to a log file on the event loop."""
 
@@ -39,7 +37,7 @@ class LogPipe:
         path: Path,
         *,
         cap_bytes: int = _CAP_BYTES,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._loop = loop
         self._path = path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from chalkcompute.local.api.resources import ResourceApi
-from chalkcompute.local.api.store import Store
 from chalkcompute.local.gateway.authority import Certificate
 from chalkcompute.local.gateway.controller import ConfigFiles, GatewayController
 from chalkcompute.local.gateway.objects import GatewayPorts
@@ -20,13 +19,6 @@ from chalkcompute.local.ports import Manifest
 from tests.unit.local_gateway.objects_of_a_cluster import a_route, a_service
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-
-
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[ResourceApi]:
-    store = Store(tmp_path / "store.db")
-    yield ResourceApi(store)
-    store.close()
 
 
 def make_controller(api: ResourceApi, tmp_path: Path, https: int = 8443, **options: Any) -> GatewayController:

@@ -6,17 +6,14 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from chalkcompute.local.api.resources import ResourceApi
-from chalkcompute.local.api.store import Store
 from chalkcompute.local.gateway import Activator, GatewayTraffic, run_gateway
 from chalkcompute.local.gateway.authority import make_authority
 from chalkcompute.local.gateway.envoy import find_binary
@@ -35,13 +32,6 @@ from tests.unit.local_gateway.test_gateway_controller import created
 from tests.unit.local_gateway.test_gateway_envoy import free_port
 
 WEB = ("default", "web")
-
-
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[ResourceApi]:
-    store = Store(tmp_path / "store.db")
-    yield ResourceApi(store)
-    store.close()
 
 
 @dataclass
