@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from chalkcompute.local.runtime.hostbase import Interpreter
+from chalkcompute.local.state import write_atomically
 
 __all__ = ["ADDRESS_VARIABLE", "hooked_python", "linked_programs"]
 
@@ -82,19 +83,25 @@ def hooked_python(folder: Path, interpreter: Interpreter) -> Path:
     root = folder / f"hooked-{interpreter.version}"
     packages = root / "lib" / f"python{interpreter.minor}" / "site-packages"
     packages.mkdir(parents=True, exist_ok=True)
-    (packages / "chalk_pod_address.py").write_text(_HOOK, encoding="utf-8")
-    (packages / "chalk_pod_address.pth").write_text("import chalk_pod_address\n", encoding="utf-8")
-    (root / "pyvenv.cfg").write_text(
+    _hold(packages / "chalk_pod_address.py", _HOOK)
+    _hold(packages / "chalk_pod_address.pth", "import chalk_pod_address\n")
+    _hold(
+        root / "pyvenv.cfg",
         f"home = {interpreter.executable.parent}\n"
         "include-system-site-packages = true\n"
         f"version = {interpreter.version}\n",
-        encoding="utf-8",
     )
     bin_folder = root / "bin"
     bin_folder.mkdir(exist_ok=True)
     for name in ("python", "python3", f"python{interpreter.minor}"):
         _link(bin_folder / name, interpreter.executable)
     return bin_folder
+
+
+def _hold(path: Path, content: str) -> None:
+    """Have a file with this content; a replica that starts meanwhile must never find a part of it."""
+    if not path.is_file() or path.read_bytes() != content.encode():
+        write_atomically(path, content, mode=0o644)
 
 
 def _link(path: Path, target: Path) -> None:
