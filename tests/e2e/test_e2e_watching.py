@@ -214,17 +214,19 @@ class Forwarder:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.pairs: list[socket.socket] = []
+        self.lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self.listener.accept()
-                if not self.open:
-                    client.close()
-                    continue
-                server = socket.create_connection(self.target)
-                self.pairs += [client, server]
+                with self.lock:  # whom `cut` does not see finds it closed
+                    if not self.open:
+                        client.close()
+                        continue
+                    server = socket.create_connection(self.target)
+                    self.pairs += [client, server]
                 for source, sink in ((client, server), (server, client)):
                     threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
 
@@ -238,10 +240,11 @@ class Forwarder:
                 end.shutdown(socket.SHUT_RDWR)
 
     def cut(self) -> None:
-        self.open = False
-        for end in self.pairs:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        with self.lock:
+            self.open = False
+            for end in self.pairs:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self.cut()

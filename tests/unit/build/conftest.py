@@ -8,12 +8,12 @@ import hashlib
 import io
 import json
 import shutil
-import socket
 import subprocess
 import tarfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from chalkcompute.registry import (
     digest_of,
 )
 from chalkcompute.sources import collect
+from tests.unit.reserved_port import reserved_port
 
 Build = Callable[..., BuiltImage]
 
@@ -53,14 +54,13 @@ def other_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 class _serving:  # noqa: N801 -- used as a function
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._reserved = ExitStack()
 
     def __enter__(self) -> str:
         binary = shutil.which("docker-registry")
         if binary is None:
             pytest.skip("`docker-registry` is not installed")
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            host = f"127.0.0.1:{listener.getsockname()[1]}"
+        host = f"127.0.0.1:{self._reserved.enter_context(reserved_port())}"
         config = self._folder / "registry.yml"
         config.write_text(
             f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{host}'}}\n"
@@ -69,7 +69,8 @@ class _serving:  # noqa: N801 -- used as a function
         self._process = subprocess.Popen(
             [binary, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        for _ in range(200):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
             try:
                 if httpx.get(f"http://{host}/v2/", trust_env=False).status_code == 200:
                     return host
@@ -80,6 +81,7 @@ class _serving:  # noqa: N801 -- used as a function
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait()
+        self._reserved.close()
 
 
 def fake_buildah(folder: Path, script: str) -> str:

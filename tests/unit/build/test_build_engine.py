@@ -54,6 +54,7 @@ def test_the_context_of_all_steps(tmp_path: Path) -> None:
     assert dockerfile.read_text().splitlines() == [
         "FROM host/app@sha256:00",
         'ENV A="1 \\$B"',
+        "# ENV LINES has a line break in it, which no Dockerfile can say",
         "COPY 0/ /src/",
         f"RUN {mounts}--mount=type=secret,id={given},target={inside},mode=0444 "
         f"pip install --no-cache-dir -r {inside}",

@@ -61,7 +61,7 @@ class Served:
         self._port: Future[int] = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
-        self.port = self._port.result(20)
+        self.port = self._port.result(60)
 
     async def _serve(self) -> None:
         with contextlib.closing(Store(self.folder / "store.db")) as store:
@@ -73,7 +73,7 @@ class Served:
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._ended.set)
-        self._thread.join(20)
+        self._thread.join(60)
 
 
 @pytest.fixture(scope="module")

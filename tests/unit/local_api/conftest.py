@@ -80,7 +80,7 @@ class Cluster:
         self._measured: dict[str, Any] = {"metrics": metrics, "traffic": traffic}
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
-        self.port, self._loop, self.api = self._started.result(20)
+        self.port, self._loop, self.api = self._started.result(60)
 
     async def _serve(self) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -105,11 +105,11 @@ class Cluster:
     def stop(self) -> None:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._ended.set)
-            self._thread.join(20)
+            self._thread.join(60)
 
     def close_server(self) -> None:
         """Stop serving while the thread goes on."""
-        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(20)
 
     def inside(self, act: Callable[[], T]) -> T:
         """Run something in the server's loop, as a controller would."""
@@ -122,10 +122,10 @@ class Cluster:
                 done.set_exception(exc)
 
         self._loop.call_soon_threadsafe(run)
-        return done.result(10)
+        return done.result(60)
 
     def connect(self) -> http.client.HTTPSConnection:
-        return http.client.HTTPSConnection("127.0.0.1", self.port, context=self._tls, timeout=10)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, context=self._tls, timeout=60)
 
     def send(
         self,

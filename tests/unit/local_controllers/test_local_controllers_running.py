@@ -103,7 +103,7 @@ class Troubled:
 
 async def until_finished(feed: Feed, controller: Troubled, resync: float = 3600) -> None:
     task = asyncio.create_task(run_controller(feed, controller, resync=resync))  # type: ignore[arg-type]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await controller.finished.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -76,7 +76,7 @@ def play(api: Api, clock: Callable[[], datetime], scenario: Scenario) -> None:
         ]
         played = asyncio.create_task(scenario(api))
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 done, _ = await asyncio.wait([played, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()

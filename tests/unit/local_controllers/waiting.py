@@ -9,7 +9,7 @@ __all__ = ["until"]
 
 
 async def until(holds: Callable[[], object]) -> None:
-    """Wait until it holds; 20 seconds are a failure."""
-    async with asyncio.timeout(20):
+    """Wait until it holds; 60 seconds are a failure."""
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.005)

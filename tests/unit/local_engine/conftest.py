@@ -24,7 +24,7 @@ def running() -> RunScenario:
         async def main() -> Any:
             runtime = start()
             try:
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(100):
                     return await scenario(runtime)
             finally:
                 await runtime.close()

@@ -23,9 +23,13 @@ from tests.unit.local_engine.conftest import IMAGE, RunScenario, a_spec, log_of
 from tests.unit.local_runtime.conftest import fetch
 from tests.unit.local_runtime.images import FakeImages, Member, archive, host_programs
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="podman is a program of Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="podman is a program of Linux"),
+    # The first test makes the image and has podman load it, for all of them.
+    pytest.mark.timeout(600),
+]
 
-START_SECONDS = 20
+START_SECONDS = 60
 # Its defaults ask for limits that not every machine allows, and crun does not work on all of them.
 CONFIGURATION = """
 [containers]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from tests.unit.local_gateway.objects_of_a_cluster import (
     an_endpoint,
     an_interceptor_route,
 )
+from tests.unit.stream_server import stream_server
 
 HOST = b"dev-web.gw.localhost"
 WEB = ("default", "web")
@@ -55,6 +57,7 @@ class Replica:
 class World:
     activator: Activator
     port: int
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     def show(self, *objects: Manifest, type_: str = "ADDED") -> None:
         for obj in objects:
@@ -71,6 +74,7 @@ class World:
 
     async def send(self, request: bytes) -> Streams:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.writers.append(writer)
         writer.write(request)
         return reader, writer
 
@@ -90,11 +94,10 @@ class World:
 
 
 async def eventually(condition: Callable[[], Any], what: str) -> None:
-    for _ in range(1000):
-        if condition():
-            return
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, f"not within 30 s: {what}"
         await asyncio.sleep(0.005)
-    pytest.fail(f"not within 5 s: {what}")
 
 
 @asynccontextmanager
@@ -106,22 +109,20 @@ async def running(bounds: Bounds | None = None, **spec: Any) -> AsyncIterator[Wo
         yield world
     finally:
         await activator.stop()
+        for writer in world.writers:  # `close` alone waits until all is written, which may be never
+            writer.transport.abort()
 
 
 @asynccontextmanager
 async def a_replica(**how: Any) -> AsyncIterator[Replica]:
     replica = Replica(**how)
-    server = await asyncio.start_server(replica.handle, "127.0.0.1", 0)
-    replica.port = server.sockets[0].getsockname()[1]
-    try:
+    async with stream_server(replica.handle) as replica.port:
         yield replica
-    finally:
-        server.close()
 
 
 def play(scenario: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await scenario()
 
     asyncio.run(bounded())

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from chalkcompute.local.api.resources import ResourceApi
 from chalkcompute.local.gateway.authority import Certificate
@@ -51,11 +50,11 @@ def play(controller: GatewayController, scenario: Callable[[], Awaitable[None]])
 
 
 async def eventually(condition: Callable[[], Any], what: str) -> Any:
-    for _ in range(500):
-        if value := condition():
-            return value
+    deadline = time.monotonic() + 30
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within 30 s: {what}"
         await asyncio.sleep(0.01)
-    return pytest.fail(f"not within 5 s: {what}")
+    return value
 
 
 def created(obj: Manifest) -> Manifest:
@@ -139,7 +138,7 @@ def test_a_route_is_written_once_envoy_has_what_it_leads_to(api: ResourceApi, tm
         return "default/web" in (tmp_path / "xds" / f"{name}.json").read_text()
 
     async def scenario() -> None:
-        await asyncio.wait_for(controller.configured.wait(), 5)
+        await asyncio.wait_for(controller.configured.wait(), 30)
         controller.set_serving(True)
         api.create(a_service(), manager="test")
         api.create(created(a_route()), manager="test")

@@ -14,6 +14,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, suppress
@@ -47,6 +48,8 @@ from tests.unit.local_gateway.objects_of_a_cluster import (
     a_slice,
     an_endpoint,
 )
+from tests.unit.reserved_port import reserved_port
+from tests.unit.stream_server import stream_server
 
 NOW = datetime.now(UTC)
 
@@ -66,18 +69,18 @@ class Echo(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - the base class has it so
 
 
+class EchoServer(http.server.ThreadingHTTPServer):
+    """Has room for all who connect at once: of those who find none the kernel makes each wait a second."""
+
+    request_queue_size = 128
+
+
 @pytest.fixture
 def backend() -> Iterator[int]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+    with EchoServer(("127.0.0.1", 0), Echo) as server:
         threading.Thread(target=server.serve_forever).start()
         yield server.server_address[1]
         server.shutdown()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -101,13 +104,13 @@ class Gateway:
     def get(
         self, path: str = "/", host: str = "dev-web.gw.localhost", headers: Mapping[str, str] | None = None
     ) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports.http, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports.http, timeout=30)
         return self._ask(connection, path, {"Host": f"{host}:{self.ports.http}", **(headers or {})})
 
     def get_tls(self, host: str = "dev-web.gw.localhost") -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports.https, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports.https, timeout=30)
         context = ssl.create_default_context(cadata=self.authority.pem)
-        raw = socket.create_connection(("127.0.0.1", self.ports.https), timeout=10)
+        raw = socket.create_connection(("127.0.0.1", self.ports.https), timeout=30)
         connection.sock = context.wrap_socket(raw, server_hostname=host)
         return self._ask(connection, "/", {"Host": host})
 
@@ -125,37 +128,40 @@ class Gateway:
 
     async def eventually(self, expected: int, **request: Any) -> Any:
         """The body, once the answer has this status: Envoy takes files in by and by."""
-        for _ in range(500):
+        deadline = time.monotonic() + 30
+        while True:
             status, body = await asyncio.to_thread(self.get, **request)
             if status == expected:
                 return body
+            assert time.monotonic() < deadline, f"still {status}, not {expected}: {body}"
             await asyncio.sleep(0.01)
-        return pytest.fail(f"still {status}, not {expected}: {body}")
 
 
 @asynccontextmanager
 async def running_gateway(
     tmp_path: Path, *objects: Manifest, process: type[EnvoyProcess] = EnvoyProcess
 ) -> AsyncIterator[Gateway]:
-    ports = GatewayPorts(free_port(), free_port())
     files = ConfigFiles(tmp_path / "xds")
     files.clear()
     envoy_files = EnvoyFiles(tmp_path, tmp_path / "envoy.log")
-    gateway = Gateway(ports, make_authority("gw.localhost", NOW), files, envoy_files.process)
-    gateway.show(*objects)
-    envoy = process(find_binary(), envoy_files, ("http", "https"), concurrency=1)
-    started = asyncio.Event()
-    task = asyncio.create_task(envoy.run(started=started.set))
-    waiting = asyncio.create_task(started.wait())
-    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    try:
-        if not task.done():
+    with reserved_port() as https, reserved_port() as http:
+        ports = GatewayPorts(https, http)
+        gateway = Gateway(ports, make_authority("gw.localhost", NOW), files, envoy_files.process)
+        gateway.show(*objects)
+        envoy = process(find_binary(), envoy_files, ("http", "https"), concurrency=1)
+        started = asyncio.Event()
+        task = asyncio.create_task(envoy.run(started=started.set))
+        waiting = asyncio.create_task(started.wait())
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            if task.done():
+                task.result()  # raises what ended it
             yield gateway
-    finally:
-        waiting.cancel()
-        task.cancel()
-        await asyncio.wait({task})
-        log = (tmp_path / "envoy.log").read_text()
+        finally:
+            waiting.cancel()
+            task.cancel()
+            await asyncio.wait({task})
+            log = (tmp_path / "envoy.log").read_text()
     assert "rejected" not in log, log
     assert "Unknown field" not in log, log
 
@@ -174,7 +180,7 @@ def test_which_clusters_envoy_has_taken_in(tmp_path: Path, backend: int) -> None
             late = resources.cluster(gateway.files.folder, "late", h2c=False)
             gateway.files.write({resources.endpoints_file("late"): content})
             gateway.files.write({"cds": resources.discovery_response([known, late])})
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, 30)
         await clusters_loaded(tmp_path / "admin.sock", {"nobody answers"})
 
     asyncio.run(scenario())
@@ -285,8 +291,6 @@ def test_timeouts_a_client_sees(tmp_path: Path) -> None:
         writer.close()
 
     async def scenario() -> None:
-        silent = await asyncio.start_server(take, "127.0.0.1", 0)
-        piece = a_slice(an_endpoint("127.0.0.1"), port=silent.sockets[0].getsockname()[1])
         rules = [
             {
                 "matches": [{"path": {"type": "PathPrefix", "value": f"/{field}"}}],
@@ -295,9 +299,11 @@ def test_timeouts_a_client_sees(tmp_path: Path) -> None:
             }
             for field in ("request", "backendRequest")
         ]
-        async with silent, running_gateway(tmp_path, a_route(rules=rules), a_service(), piece) as gateway:
-            await gateway.eventually(504, path="/request")
-            await gateway.eventually(504, path="/backendRequest")
+        async with stream_server(take) as silent:
+            piece = a_slice(an_endpoint("127.0.0.1"), port=silent)
+            async with running_gateway(tmp_path, a_route(rules=rules), a_service(), piece) as gateway:
+                await gateway.eventually(504, path="/request")
+                await gateway.eventually(504, path="/backendRequest")
 
     asyncio.run(scenario())
 
@@ -311,12 +317,12 @@ def test_a_request_that_was_forwarded_is_not_sent_again(tmp_path: Path) -> None:
         writer.close()
 
     async def scenario() -> None:
-        rude = await asyncio.start_server(hang_up, "127.0.0.1", 0)
-        piece = a_slice(an_endpoint("127.0.0.1"), port=rude.sockets[0].getsockname()[1])
-        async with rude, running_gateway(tmp_path, a_route(), a_service(), piece) as gateway:
-            while not seen:
-                await asyncio.to_thread(gateway.get, "/once")
-            assert (await asyncio.to_thread(gateway.get, "/twice"))[0] == 503
+        async with stream_server(hang_up) as rude:
+            piece = a_slice(an_endpoint("127.0.0.1"), port=rude)
+            async with running_gateway(tmp_path, a_route(), a_service(), piece) as gateway:
+                while not seen:
+                    await asyncio.to_thread(gateway.get, "/once")
+                assert (await asyncio.to_thread(gateway.get, "/twice"))[0] == 503
 
     asyncio.run(scenario())
     assert [line.split()[1] for line in seen] == [b"/once", b"/twice"]
@@ -353,20 +359,20 @@ def test_web_sockets_pass(tmp_path: Path) -> None:
         writer.close()
 
     async def scenario() -> None:
-        server = await asyncio.start_server(echo, "127.0.0.1", 0)
-        piece = a_slice(an_endpoint("127.0.0.1"), port=server.sockets[0].getsockname()[1])
-        async with server, running_gateway(tmp_path, a_route(), a_service(), piece) as gateway:
-            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.ports.http)
-            writer.write(
-                b"GET / HTTP/1.1\r\nHost: dev-web.gw.localhost\r\nConnection: Upgrade\r\n"
-                b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n\r\n"
-            )
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 101"), head
-            writer.write(b"ping")
-            assert await reader.readexactly(4) == b"ping"
-            writer.close()
-            await writer.wait_closed()
+        async with stream_server(echo) as port:
+            piece = a_slice(an_endpoint("127.0.0.1"), port=port)
+            async with running_gateway(tmp_path, a_route(), a_service(), piece) as gateway:
+                reader, writer = await asyncio.open_connection("127.0.0.1", gateway.ports.http)
+                writer.write(
+                    b"GET / HTTP/1.1\r\nHost: dev-web.gw.localhost\r\nConnection: Upgrade\r\n"
+                    b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n\r\n"
+                )
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 101"), head
+                writer.write(b"ping")
+                assert await reader.readexactly(4) == b"ping"
+                writer.close()
+                await writer.wait_closed()
 
     asyncio.run(scenario())
 
@@ -399,19 +405,19 @@ async def answer_with_trailers(reader: asyncio.StreamReader, writer: asyncio.Str
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
 def test_http_2_passes_from_end_to_end_with_its_trailers(tmp_path: Path) -> None:
     async def scenario() -> None:
-        server = await asyncio.start_server(answer_with_trailers, "127.0.0.1", 0)
-        piece = a_slice(an_endpoint("127.0.0.1"), port=server.sockets[0].getsockname()[1])
         service = a_service(appProtocol="kubernetes.io/h2c")
-        async with server, running_gateway(tmp_path, a_route(), service, piece) as gateway:
-            await gateway.eventually(200)
-            command = ["curl", "--silent", "--http2-prior-knowledge", "--noproxy", "*", "--include"]
-            command += ["--header", "Host: dev-web.gw.localhost", "--data", "question"]
-            url = f"http://127.0.0.1:{gateway.ports.http}/"
-            process = await asyncio.create_subprocess_exec(*command, url, stdout=subprocess.PIPE)
-            said = (await process.communicate())[0].decode().splitlines()
-            assert said[0].strip() == "HTTP/2 200", said
-            assert "message" in "\n".join(said)
-            assert "grpc-status: 0" in [line.strip().removeprefix("message") for line in said], said
+        async with stream_server(answer_with_trailers) as port:
+            piece = a_slice(an_endpoint("127.0.0.1"), port=port)
+            async with running_gateway(tmp_path, a_route(), service, piece) as gateway:
+                await gateway.eventually(200)
+                command = ["curl", "--silent", "--http2-prior-knowledge", "--noproxy", "*", "--include"]
+                command += ["--header", "Host: dev-web.gw.localhost", "--data", "question"]
+                url = f"http://127.0.0.1:{gateway.ports.http}/"
+                process = await asyncio.create_subprocess_exec(*command, url, stdout=subprocess.PIPE)
+                said = (await process.communicate())[0].decode().splitlines()
+                assert said[0].strip() == "HTTP/2 200", said
+                assert "message" in "\n".join(said)
+                assert "grpc-status: 0" in [line.strip().removeprefix("message") for line in said], said
 
     asyncio.run(scenario())
 
@@ -423,24 +429,23 @@ def test_it_starts_again_when_it_is_killed(tmp_path: Path, backend: int) -> None
         async with running_gateway(tmp_path, a_route(), a_service(), piece) as gateway:
             first = gateway.pid
             os.kill(first, signal.SIGKILL)
-            for _ in range(500):
-                await asyncio.sleep(0.01)
+
+            def another() -> bool:
                 said = ProcessIdentity.from_mapping(read_json(gateway.process_file))
-                if said is not None and said.pid != first:
-                    break
-            assert gateway.pid != first
+                return said is not None and said.pid != first
 
             def answers() -> int:
                 try:
                     return gateway.get()[0]
-                except OSError:
+                except (OSError, http.client.HTTPException):
                     return 0
 
-            for _ in range(500):
-                if await asyncio.to_thread(answers) == 200:
-                    return
-                await asyncio.sleep(0.01)
-            pytest.fail("it does not answer again")
+            async with asyncio.timeout(30):
+                while not another():
+                    await asyncio.sleep(0.01)
+            async with asyncio.timeout(30):
+                while await asyncio.to_thread(answers) != 200:
+                    await asyncio.sleep(0.01)
 
     asyncio.run(scenario())
 
@@ -472,10 +477,10 @@ def test_a_taken_port_is_an_error_and_leaves_no_process(tmp_path: Path) -> None:
     files.clear()
     envoy_files = EnvoyFiles(tmp_path, tmp_path / "envoy.log")
     issued = make_authority("gw.localhost", NOW).issue(("gw.localhost",), NOW)
-    with socket.socket() as holder:
+    with socket.socket() as holder, reserved_port() as free:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
-        ports = GatewayPorts(https=holder.getsockname()[1], http=free_port())
+        ports = GatewayPorts(https=holder.getsockname()[1], http=free)
         files.write(translate(Objects([a_gateway()]), ports, issued, files.folder).files)
         envoy = EnvoyProcess(find_binary(), envoy_files, ("http", "https"), concurrency=1)
         with pytest.raises(PortLostError, match="https"):
@@ -522,12 +527,12 @@ asyncio.run(envoy.run(started=lambda: print("started", flush=True)))
         assert await parent.stdout.readline() == b"started\n"
         identity = ProcessIdentity.from_mapping(read_json(tmp_path / "envoy.json"))
         parent.kill()
-        await parent.wait()
+        await parent.communicate()  # to the end of what it printed, so that its pipe is closed
         return identity
 
     identity = asyncio.run(scenario())
     assert identity is not None
-    assert identity.wait_gone(10)
+    assert identity.wait_gone(30)
 
 
 def test_a_stand_in_for_the_binary_is_refused(tmp_path: Path) -> None:

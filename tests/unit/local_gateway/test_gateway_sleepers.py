@@ -29,7 +29,7 @@ from tests.unit.local_gateway.objects_of_a_cluster import (
 )
 from tests.unit.local_gateway.test_gateway_activator import Replica, a_replica, eventually, get
 from tests.unit.local_gateway.test_gateway_controller import created
-from tests.unit.local_gateway.test_gateway_envoy import free_port
+from tests.unit.reserved_port import reserved_port
 
 WEB = ("default", "web")
 
@@ -82,42 +82,42 @@ async def running(api: ResourceApi, tmp_path: Path) -> AsyncIterator[World]:
     api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "keda"}}, manager="test")
     service, _, grant = the_interceptor()
     (tmp_path / "ca").mkdir()
-    http_port = free_port()
-    activator = Activator()
-    traffic = GatewayTraffic(activator.room)
-    started = asyncio.Event()
-    task = asyncio.create_task(
-        run_gateway(
-            api,
-            state_dir=tmp_path,
-            https_port=free_port(),
-            http_port=http_port,
-            envoy_binary=find_binary(),
-            authority=make_authority("gw.localhost", datetime.now(UTC)),
-            domain="gw.localhost",
-            log_path=tmp_path / "envoy.log",
-            activator=activator,
-            traffic=traffic,
-            concurrency=1,
-            ready=started.set,
+    with reserved_port() as http_port, reserved_port() as https_port:
+        activator = Activator()
+        traffic = GatewayTraffic(activator.room)
+        started = asyncio.Event()
+        task = asyncio.create_task(
+            run_gateway(
+                api,
+                state_dir=tmp_path,
+                https_port=https_port,
+                http_port=http_port,
+                envoy_binary=find_binary(),
+                authority=make_authority("gw.localhost", datetime.now(UTC)),
+                domain="gw.localhost",
+                log_path=tmp_path / "envoy.log",
+                activator=activator,
+                traffic=traffic,
+                concurrency=1,
+                ready=started.set,
+            )
         )
-    )
-    waiting = asyncio.create_task(started.wait())
-    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        await task  # raises what ended it, such as a port that somebody else was given meanwhile
-    world = World(api, activator, traffic, http_port, tmp_path)
-    try:
-        for obj in (service, grant, a_service(), an_interceptor_route(), a_sleepy_route()):
-            api.create(created(obj), manager="test")
-        await eventually(lambda: api.list("EndpointSlice", "keda"), "the activator is an endpoint")
-        await until(world, b"503 Service Unavailable", timeout="1ms")
-        yield world
-    finally:
-        waiting.cancel()
-        task.cancel()
-        await asyncio.wait({task})
-    assert "rejected" not in (tmp_path / "envoy.log").read_text()
+        waiting = asyncio.create_task(started.wait())
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task  # raises what ended it, such as a port that somebody else was given meanwhile
+        world = World(api, activator, traffic, http_port, tmp_path)
+        try:
+            for obj in (service, grant, a_service(), an_interceptor_route(), a_sleepy_route()):
+                api.create(created(obj), manager="test")
+            await eventually(lambda: api.list("EndpointSlice", "keda"), "the activator is an endpoint")
+            await until(world, b"503 Service Unavailable", timeout="1ms")
+            yield world
+        finally:
+            waiting.cancel()
+            task.cancel()
+            await asyncio.wait({task})
+        assert "rejected" not in (tmp_path / "envoy.log").read_text()
 
 
 async def until(world: World, status: bytes, timeout: str) -> None:
@@ -126,11 +126,10 @@ async def until(world: World, status: bytes, timeout: str) -> None:
     live["spec"]["timeouts"] = {"readiness": timeout}
     world.api.update(live, manager="test")
     answer = b""
-    for _ in range(500):
-        answer = await world.ask(get())
-        if b"x-chalk-activator: timeout" in answer:
-            break
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        while b"x-chalk-activator: timeout" not in answer:
+            answer = await world.ask(get())
+            await asyncio.sleep(0.01)
     assert status in answer
     live = world.api.get("InterceptorRoute", "web", "default")
     live["spec"]["timeouts"] = {"readiness": "60s"}
@@ -139,7 +138,7 @@ async def until(world: World, status: bytes, timeout: str) -> None:
 
 def play(api: ResourceApi, tmp_path: Path, scenario: Callable[[World], Awaitable[None]]) -> None:
     async def whole() -> None:
-        async with asyncio.timeout(60), running(api, tmp_path) as world:
+        async with asyncio.timeout(100), running(api, tmp_path) as world:
             await scenario(world)
 
     asyncio.run(whole())
@@ -163,10 +162,9 @@ def test_requests_to_a_sleeping_group_are_answered_and_the_activator_leaves(
                 assert b"200 OK" in await world.ask(get())
                 return world.activator.room.entered(WEB) == before
 
-            for _ in range(500):
-                if await direct():
-                    break
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(30):
+                while not await direct():
+                    await asyncio.sleep(0.01)
             assert all([await direct() for _ in range(5)])
 
     play(api, tmp_path, scenario)
@@ -257,11 +255,12 @@ def test_requests_are_counted_and_measured_and_survive_a_new_envoy(api: Resource
             assert world.route().active_at is not None
             envoy = int(read_json(tmp_path / "run" / "gateway" / "envoy.json")["pid"])
             os.kill(envoy, signal.SIGKILL)
-            for _ in range(500):
-                with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                    if b"200 OK" in await world.ask(get()):
-                        break
-                await asyncio.sleep(0.02)
+            answer = b""
+            async with asyncio.timeout(30):
+                while b"200 OK" not in answer:
+                    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                        answer = await world.ask(get())
+                    await asyncio.sleep(0.02)
             await eventually(lambda: world.route("HTTPRoute").requests >= before + 21, "counted on")
 
     play(api, tmp_path, scenario)
@@ -291,7 +290,7 @@ def test_a_stop_answers_what_is_held_through_envoy(api: ResourceApi, tmp_path: P
         await eventually(lambda: world.activator.room.held(WEB) == 1, "held")
 
     async def whole() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             async with running(api, tmp_path) as world:
                 await scenario(world)
             assert b"x-chalk-activator: stopping" in await held[0]

@@ -8,12 +8,12 @@ import hashlib
 import io
 import json
 import shutil
-import socket
 import subprocess
 import tarfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +29,7 @@ from chalkcompute.local.images.pulls import LocalImages
 from chalkcompute.local.images.store import ContentStore
 from chalkcompute.local.runtime.hostbase import HostBase
 from chalkcompute.registry import OCI_INDEX, OCI_MANIFEST, Registry
+from tests.unit.reserved_port import reserved_port
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ class Image:
         return {"mediaType": media_type, "digest": digest(data), "size": len(data)}
 
     def push(self, url: str, repository: str, tag: str) -> None:
-        with httpx.Client(base_url=url, trust_env=False) as client:
+        with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
             for blob in (self.layer, self.config):
                 begun = client.post(f"/v2/{repository}/blobs/uploads/")
                 where = httpx.URL(begun.headers["location"]).copy_merge_params({"digest": digest(blob)})
@@ -136,6 +137,7 @@ class Cluster:
         self.now = 1000.0
         self.upstreams: dict[str, Counting] = {}
         self._connect = connect or self._count
+        self._reserved = ExitStack()
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
@@ -145,9 +147,7 @@ class Cluster:
         return self.upstreams.setdefault(host, Counting(Registry(host)))
 
     async def _start(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = self._reserved.enter_context(reserved_port())
         self.store = ContentStore(self.folder)
         self.passthrough = Passthrough(self.store, self._connect, clock=lambda: self.now)
         host_base = HostBase(search_path="", home=self.folder)
@@ -173,6 +173,7 @@ class Cluster:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
+        self._reserved.close()
 
     async def _stop(self) -> None:
         await self.server.stop()
@@ -217,7 +218,7 @@ class DockerRegistry:
         self.process = subprocess.Popen(
             ["docker-registry", "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             try:
                 httpx.get(f"{self.url}/v2/", trust_env=False)
@@ -237,12 +238,10 @@ class DockerRegistry:
 def upstream(tmp_path: Path) -> Iterator[DockerRegistry]:
     if shutil.which("docker-registry") is None:
         pytest.skip("needs `docker-registry`")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     folder = tmp_path / "upstream"
     folder.mkdir()
-    registry = DockerRegistry(folder, port)
-    registry.start()
-    yield registry
-    registry.stop()
+    with reserved_port() as port:
+        registry = DockerRegistry(folder, port)
+        registry.start()
+        yield registry
+        registry.stop()

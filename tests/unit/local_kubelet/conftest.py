@@ -194,7 +194,7 @@ def cluster(tmp_path: Path) -> RunCluster:
             made = Cluster(tmp_path, gpus)
             kubelet = made.kubelet()
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     await scenario(made)
             finally:
                 kubelet.cancel()

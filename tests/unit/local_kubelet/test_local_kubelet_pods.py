@@ -410,7 +410,7 @@ def test_a_new_kubelet_starts_what_ran(tmp_path: Path) -> None:
     async def main() -> None:
         made = Cluster(tmp_path)
         kubelet = made.kubelet()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             uid = made.run_pod()["metadata"]["uid"]
             made.run_pod("once", pod={"restartPolicy": "Never"})
             await made.until(lambda: made.conditions("web").get("Ready") == "True")

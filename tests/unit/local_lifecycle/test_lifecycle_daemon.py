@@ -33,13 +33,16 @@ GATEWAY_CLASS = "/apis/gateway.networking.k8s.io/v1/gatewayclasses/chalk-local"
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[Path]:
-    """A state folder with ports that no other test prefers: a cluster that stops must find them again."""
+    """A state folder with ports that no other test prefers: a cluster that stops must find them again.
+
+    They are below where clusters find theirs, and each of the processes that test has a range of its own.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    mine = range(12000 + 500 * worker, 12500 + 500 * worker)
     path = tmp_path / "state"
     folder = StateFolder(path)
     folder.prepare()
-    folder.ports.write_text(
-        json.dumps(dict(zip(PREFERRED, random.sample(range(20000, 32000), 4), strict=True)))
-    )
+    folder.ports.write_text(json.dumps(dict(zip(PREFERRED, random.sample(mine, 4), strict=True))))
     yield path
     lifecycle.down(path)
 
@@ -57,7 +60,7 @@ def request(status: LocalStatus, path: str, body: Any = None, *, token: str | No
             "Content-Type": "application/json",
         },
     )
-    with urllib.request.urlopen(asked, context=context, timeout=10) as response:
+    with urllib.request.urlopen(asked, context=context, timeout=30) as response:
         return json.load(response)
 
 
@@ -91,7 +94,7 @@ def test_up_is_ready_and_up_again_is_the_same(state: Path) -> None:
     assert (again.pid, again.started_at) == (first.pid, first.started_at)
     assert lifecycle.status(state).to_dict()["pid"] == first.pid
     with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(f"http://127.0.0.1:{first.http_port}/", timeout=5)
+        urllib.request.urlopen(f"http://127.0.0.1:{first.http_port}/", timeout=30)
 
 
 def test_down_leaves_nothing_and_up_goes_on(state: Path) -> None:
@@ -127,9 +130,10 @@ def test_killed_and_up_again(state: Path) -> None:
     first = lifecycle.up(state)
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept"}}
     request(first, CONFIG_MAPS, body)
-    gateway = envoy(state)
-    assert daemon(state).signal(signal.SIGKILL)
-    assert gateway.wait_gone(10)
+    killed, gateway = daemon(state), envoy(state)
+    assert killed.signal(signal.SIGKILL)
+    assert killed.wait_gone(30)
+    assert gateway.wait_gone(30)
     assert not lifecycle.status(state).running
     second = lifecycle.up(state)
     assert second.pid != first.pid
@@ -229,7 +233,7 @@ def test_the_registry_and_where_to_push_to(state: Path) -> None:
     first = lifecycle.up(state)
     assert first.registry is not None
     assert first.to_dict()["registry"] == first.registry
-    with urllib.request.urlopen(f"http://{first.registry}/v2/", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{first.registry}/v2/", timeout=30) as answer:
         assert answer.status == 200
     for name, given in (("team", {}), ("other", {"chalk.ai/registry": "registry.example/x"})):
         body = {

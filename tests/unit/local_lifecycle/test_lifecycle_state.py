@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from chalkcompute.local.state import (
     read_json,
     write_atomically,
 )
+from tests.unit.reserved_port import reserved_port
 
 
 @pytest.fixture
@@ -174,7 +177,7 @@ def test_a_zombie_is_gone() -> None:
     identity = identify(child.pid)
     assert identity is not None
     assert identity.signal(signal.SIGKILL)
-    assert identity.wait_gone(5)
+    assert identity.wait_gone(30)
     child.communicate()
     assert identify(child.pid) is None
 
@@ -184,7 +187,7 @@ def test_a_name_with_spaces_and_parentheses_does_not_confuse(tmp_path: Path) -> 
     program.symlink_to("/bin/sleep")
     child = subprocess.Popen([str(program), "30"])
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while b"a) S" not in Path(f"/proc/{child.pid}/comm").read_bytes():
             assert time.monotonic() < deadline
         ours, theirs = identify(os.getpid()), identify(child.pid)
@@ -257,7 +260,7 @@ input()
             folder.claim(0.05)
     finally:
         holder.communicate("\n")
-    os.close(folder.claim(5))
+    os.close(folder.claim(30))
 
 
 def test_remove_takes_what_is_ours(folder: StateFolder) -> None:
@@ -295,6 +298,16 @@ def hold(port: int = 0) -> socket.socket:
     return holder
 
 
+@pytest.fixture
+def preferred(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
+    """Preferred ports that nobody takes meanwhile, as a cluster of another test does with the real ones."""
+    with contextlib.ExitStack() as stack:
+        ports = {name: stack.enter_context(reserved_port()) for name in PREFERRED}
+        monkeypatch.setattr("chalkcompute.local.ports_in_use.PREFERRED", ports)
+        yield ports
+
+
+@pytest.mark.usefixtures("preferred")
 def test_ports_stay(folder: StateFolder) -> None:
     first = choose_ports(folder, {})
     assert choose_ports(folder, {}) == first
@@ -327,18 +340,17 @@ def test_what_is_no_port(folder: StateFolder, port: int) -> None:
 
 
 def test_one_port_cannot_be_two(folder: StateFolder) -> None:
-    with hold() as holder:
-        free = holder.getsockname()[1]
-    with pytest.raises(LocalClusterError, match="cannot be both"):
+    with reserved_port() as free, pytest.raises(LocalClusterError, match="cannot be both"):
         choose_ports(folder, {"https_port": free, "http_port": free})
 
 
-def test_what_was_asked_for_goes_before_what_is_preferred(folder: StateFolder) -> None:
-    wanted = PREFERRED["api_port"]
-    if is_free(wanted):
-        chosen = choose_ports(folder, {"http_port": wanted})
-        assert chosen.http == wanted
-        assert chosen.api != wanted
+def test_what_was_asked_for_goes_before_what_is_preferred(
+    folder: StateFolder, preferred: dict[str, int]
+) -> None:
+    wanted = preferred["api_port"]
+    chosen = choose_ports(folder, {"http_port": wanted})
+    assert chosen.http == wanted
+    assert chosen.api != wanted
 
 
 @pytest.mark.parametrize(

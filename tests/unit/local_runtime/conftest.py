@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from chalkcompute.local.ports import Images, ReplicaExit, ReplicaSpec
 from chalkcompute.local.runtime import LocalRuntime, create_runtime
 from chalkcompute.local.runtime.cgroups import Cgroups
 from chalkcompute.local.runtime.probe import probe_machine
+from tests.unit.reserved_port import reserved_port
 
 
 def allowed_tiers() -> list[str]:
@@ -97,7 +98,7 @@ def sandboxed(tmp_path: Path) -> RunSandboxed:
         async def main() -> Any:
             sandbox = Sandbox(tmp_path, tier)
             try:
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(100):
                     return await scenario(sandbox)
             finally:
                 await sandbox.runtime.close()
@@ -109,10 +110,12 @@ def sandboxed(tmp_path: Path) -> RunSandboxed:
 
 async def fetch(address: str, port: int) -> bytes:
     """What a server at an address sends; waits for it to come up."""
-    for _ in range(400):
+    deadline = time.monotonic() + 60
+    while True:
         try:
             reader, writer = await asyncio.open_connection(address, port)
         except OSError:
+            assert time.monotonic() < deadline, f"nothing answers at {address}:{port}"
             await asyncio.sleep(0.02)
             continue
         try:
@@ -120,11 +123,10 @@ async def fetch(address: str, port: int) -> bytes:
             return await reader.read()
         finally:
             writer.close()
-    raise AssertionError(f"nothing answers at {address}:{port}")
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> Iterator[int]:
+    """A port that nobody else listens on meanwhile."""
+    with reserved_port() as port:
+        yield port

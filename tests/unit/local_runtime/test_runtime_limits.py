@@ -16,18 +16,18 @@ from chalkcompute.local.runtime.usage import process_tree
 from chalkcompute.local.runtime.watch import Bounds, LimitWatch
 from tests.unit.local_runtime.conftest import RunSandboxed, Sandbox
 
-SLEEP = ("python", "-c", "import time; time.sleep(60)")
+SLEEP = ("python", "-c", "import time; time.sleep(300)")
 EAT = "kept = []\nwhile True: kept.append(bytearray(b'x' * 2**20))"
 EAT_IN_A_CHILD = f"""
 import subprocess, sys, time
 subprocess.run([sys.executable, "-c", {EAT!r}])
-time.sleep(60)
+time.sleep(300)
 """
 WORK_AND_SLEEP = """
 import time
 kept = bytearray(b"x" * 2**25)
 print("done", flush=True)
-time.sleep(60)
+time.sleep(300)
 """
 
 
@@ -140,7 +140,7 @@ def test_a_watch_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
     async def scenario() -> None:
         watch = LimitWatch(Bounds(memory=1, inits=0), os.getpid(), end)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "a limit is no longer watched" not in caplog.text:
                 await asyncio.sleep(0.01)
         await watch.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from tests.unit.registry.fakes import PAUSING
+from tests.unit.reserved_port import reserved_port
 
 
 @pytest.fixture
@@ -50,32 +50,25 @@ def _serving(tmp_path: Path, settings: str) -> Iterator[str]:
     binary = shutil.which("docker-registry")
     if binary is None:
         pytest.skip("`docker-registry` is not installed")
-    port = _free_port()
     config = tmp_path / "registry.yml"
-    config.write_text(
-        f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
-        f"storage: {{filesystem: {{rootdirectory: '{tmp_path / 'registry'}'}}, delete: {{enabled: true}}}}\n"
-        f"{settings}"
-    )
-    with subprocess.Popen(
-        [binary, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            _until(lambda: httpx.get(f"http://127.0.0.1:{port}/v2/", trust_env=False).status_code < 500)
-            yield f"127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    command = [binary, "serve", str(config)]
+    with reserved_port() as port:
+        config.write_text(
+            f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+            f"storage: {{filesystem: {{rootdirectory: '{tmp_path}/registry'}}, delete: {{enabled: true}}}}\n"
+            f"{settings}"
+        )
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            try:
+                _until(lambda: httpx.get(f"http://127.0.0.1:{port}/v2/", trust_env=False).status_code < 500)
+                yield f"127.0.0.1:{port}"
+            finally:
+                process.terminate()
 
 
 def _until(ready: Callable[[], bool]) -> None:
-    for _ in range(200):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         try:
             if ready():
                 return

@@ -20,6 +20,7 @@ from chalkcompute.errors import ForbiddenError, UnreachableError
 from chalkcompute.local.gateway.authority import make_authority, pem_files, server_certificate
 from chalkcompute.service.call import send_call
 from chalkcompute.service.request import Call
+from tests.unit.reserved_port import reserved_port
 
 
 class Clock:
@@ -58,10 +59,13 @@ class RefuseAll(SayHost):
 
 @contextmanager
 def serving(
-    handler: type[SayHost], context: ssl.SSLContext | None = None, address: str = "127.0.0.1"
+    handler: type[SayHost],
+    context: ssl.SSLContext | None = None,
+    address: str = "127.0.0.1",
+    port: int = 0,
 ) -> Iterator[int]:
     """Port of a server."""
-    server = http.server.ThreadingHTTPServer((address, 0), handler)
+    server = http.server.ThreadingHTTPServer((address, port), handler)
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -94,12 +98,10 @@ def tls(certified: tuple[ssl.SSLContext, str]) -> Iterator[tuple[int, str]]:
 
 
 @pytest.fixture
-def free_port() -> int:
+def free_port() -> Iterator[int]:
     """A port where nobody listens."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    port: int = listener.getsockname()[1]
-    listener.close()
-    return port
+    with reserved_port() as port:
+        yield port
 
 
 class Failing(httpx.BaseTransport):
@@ -200,10 +202,10 @@ def test_a_proxy_that_does_not_know_the_gateway(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.2 is not this machine")
-def test_a_localhost_name_of_another_machine(certified: tuple[ssl.SSLContext, str]) -> None:
+def test_a_localhost_name_of_another_machine(certified: tuple[ssl.SSLContext, str], free_port: int) -> None:
     """A real cluster whose Gateway has a `*.localhost` domain: nobody listens at 127.0.0.1."""
     context, authority = certified
-    with serving(SayHost, context, "127.0.0.2") as port:
+    with serving(SayHost, context, "127.0.0.2", free_port) as port:
         url, addresses = f"https://env-web.gw.localhost:{port}", Addresses("127.0.0.3", "127.0.0.2")
         response, waited = reach(url, ca_pem=authority, addresses=addresses)
         assert (response.text, waited) == (f'env-web.gw.localhost:{port} {{"a":1}}', 0)
