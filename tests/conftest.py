@@ -35,6 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give the run a name that its workers inherit; `kill` ends it as Ctrl-C does, with the cleaning up."""
+    # Children inherit what is ignored, as under nohup or behind `&` in a script, and some are sent these.
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     if hasattr(config, "workerinput"):
         return
     os.environ["CHALK_E2E_RUN"] = secrets.token_hex(5)

@@ -50,9 +50,7 @@ def test_a_create_asked_to_end_cleans_up_and_says_what_goes_on(
 ) -> None:
     slow = json.dumps(["sleep", "600"])
     create = [a for a in CREATE if not a.startswith("--entrypoint")] + [f"--entrypoint={slow}"]
-    before = signal.signal(number, signal.SIG_DFL)  # children inherit it; under nohup SIGHUP is ignored
     process = chalk.start(*create, env={"TMPDIR": str(tmp_path)})
-    signal.signal(number, before)
     eventually(
         lambda: kubernetes.items(f"/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes"),
         "all is applied",

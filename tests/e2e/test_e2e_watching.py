@@ -173,11 +173,15 @@ class Terminal:
     def end(self) -> int:
         """Ctrl-C, and all that is still said."""
         self.process.send_signal(signal.SIGINT)
+        patience = threading.Timer(60, self.process.kill)
+        patience.start()
         with contextlib.suppress(OSError):  # EIO: nobody has the other side any more
             while chunk := os.read(self.main, 65536):
                 self.text += chunk.decode("utf-8", "replace")
         os.close(self.main)
-        return self.process.wait(60)
+        code = self.process.wait(60)
+        patience.cancel()
+        return code
 
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
