@@ -98,7 +98,7 @@ def test_a_killed_replica_loses_what_it_was_answering_and_no_more(serve: Any, op
         # The gateway chooses at random: until each has something to answer, and none has answered it yet.
         while len(under_way) < 9 or {replica for replica, _ in under_way} != before:
             assert len(under_way) < 90, f"not all of {before} are asked"
-            under_way.append(stack.enter_context(begun(door, "/slow?seconds=15")))
+            under_way.append(stack.enter_context(begun(door, "/slow?seconds=10")))
         sent = time.monotonic()
         with suppress(OSError, HTTPException):  # cut short, on a connection of its own
             door.ask("/die")
