@@ -7,13 +7,9 @@ import gzip
 import hashlib
 import io
 import json
-import shutil
-import subprocess
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +27,7 @@ from chalkcompute.registry import (
     digest_of,
 )
 from chalkcompute.sources import collect
-from tests.unit.reserved_port import reserved_port
+from tests.unit.docker_registry import docker_registry_in
 
 Build = Callable[..., BuiltImage]
 
@@ -39,49 +35,15 @@ Build = Callable[..., BuiltImage]
 @pytest.fixture(scope="session")
 def registry_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Host and port of a `docker-registry`; each test has repositories of its own."""
-    folder = tmp_path_factory.mktemp("registry")
-    with _serving(folder) as host:
+    with docker_registry_in(tmp_path_factory.mktemp("registry")) as host:
         yield host
 
 
 @pytest.fixture(scope="session")
 def other_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A second registry, for bases that are elsewhere."""
-    with _serving(tmp_path_factory.mktemp("other")) as host:
+    with docker_registry_in(tmp_path_factory.mktemp("other")) as host:
         yield host
-
-
-class _serving:  # noqa: N801 -- used as a function
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._reserved = ExitStack()
-
-    def __enter__(self) -> str:
-        binary = shutil.which("docker-registry")
-        if binary is None:
-            pytest.skip("`docker-registry` is not installed")
-        host = f"127.0.0.1:{self._reserved.enter_context(reserved_port())}"
-        config = self._folder / "registry.yml"
-        config.write_text(
-            f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{host}'}}\n"
-            f"storage: {{filesystem: {{rootdirectory: '{self._folder}/data'}}}}\n"
-        )
-        self._process = subprocess.Popen(
-            [binary, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                if httpx.get(f"http://{host}/v2/", trust_env=False).status_code == 200:
-                    return host
-            except httpx.HTTPError:
-                time.sleep(0.05)
-        raise AssertionError("the registry did not start")
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait()
-        self._reserved.close()
 
 
 def fake_buildah(folder: Path, script: str) -> str:
