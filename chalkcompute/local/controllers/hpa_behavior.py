@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-__all__ = ["Bounds", "History", "Limit", "Normalized", "after_scaling", "normalize"]
+__all__ = ["History", "Limit", "Normalized", "ReplicaRange", "after_scaling", "normalize"]
 
 # kube-controller-manager's --horizontal-pod-autoscaler-downscale-stabilization.
 DOWNSCALE_STABILIZATION_SECONDS = 300
@@ -62,7 +62,7 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ReplicaRange:
     """`minReplicas` and `maxReplicas`."""
 
     low: int
@@ -98,7 +98,7 @@ class Normalized:
 def normalize(
     history: History,
     behavior: Mapping[str, Any] | None,
-    bounds: Bounds,
+    replica_range: ReplicaRange,
     current: int,
     wanted: int,
     now: datetime,
@@ -108,18 +108,18 @@ def normalize(
     Args:
         history: What was recommended and done before.
         behavior: `spec.behavior`, or None.
-        bounds: `minReplicas` and `maxReplicas`.
+        replica_range: `minReplicas` and `maxReplicas`.
         current: `spec.replicas` of what is scaled.
         wanted: What the metrics ask for.
         now: The time.
     """
     if behavior is None:
         stable, able = _stabilized_by_default(history, wanted, now)
-        allowed, limit = _within_default_rate(current, stable, bounds)
+        allowed, limit = _within_default_rate(current, stable, replica_range)
         windows = [DOWNSCALE_STABILIZATION_SECONDS]
     else:
         stable, able = _stabilized(history, behavior, current, wanted, now)
-        allowed, limit = _within_rate(history, behavior, bounds, current, stable, now)
+        allowed, limit = _within_rate(history, behavior, replica_range, current, stable, now)
         windows = [_window(behavior, "scaleUp"), _window(behavior, "scaleDown")]
     kept = _since(history.recommendations, now, max(windows))
     return Normalized(
@@ -190,31 +190,33 @@ def _stabilized(
 # Rate -----------------------------------------------------------------------------------------------
 
 
-def _within_default_rate(current: int, wanted: int, bounds: Bounds) -> tuple[int, tuple[str, str]]:
+def _within_default_rate(
+    current: int, wanted: int, replica_range: ReplicaRange
+) -> tuple[int, tuple[str, str]]:
     limit = max(_UP_FACTOR * current, _UP_MINIMUM)
-    if wanted < bounds.low:
-        return bounds.low, _TOO_FEW
-    if wanted > min(bounds.high, limit):
-        return min(bounds.high, limit), _UP_LIMIT if bounds.high > limit else _TOO_MANY
+    if wanted < replica_range.low:
+        return replica_range.low, _TOO_FEW
+    if wanted > min(replica_range.high, limit):
+        return min(replica_range.high, limit), _UP_LIMIT if replica_range.high > limit else _TOO_MANY
     return wanted, _WITHIN
 
 
 def _within_rate(
     history: History,
     behavior: Mapping[str, Any],
-    bounds: Bounds,
+    replica_range: ReplicaRange,
     current: int,
     wanted: int,
     now: datetime,
 ) -> tuple[int, tuple[str, str]]:
     if wanted > current:
         up = max(current, _rate_limit(history, behavior, "scaleUp", current, now))
-        if wanted > min(bounds.high, up):
-            return min(bounds.high, up), _UP_LIMIT if bounds.high > up else _TOO_MANY
+        if wanted > min(replica_range.high, up):
+            return min(replica_range.high, up), _UP_LIMIT if replica_range.high > up else _TOO_MANY
     elif wanted < current:
         down = min(current, _rate_limit(history, behavior, "scaleDown", current, now))
-        if wanted < max(bounds.low, down):
-            return max(bounds.low, down), _DOWN_LIMIT if bounds.low < down else _TOO_FEW
+        if wanted < max(replica_range.low, down):
+            return max(replica_range.low, down), _DOWN_LIMIT if replica_range.low < down else _TOO_FEW
     return wanted, _WITHIN
 
 

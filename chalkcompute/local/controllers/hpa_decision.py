@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from chalkcompute.local.apimachinery.quantity import parse_quantity
-from chalkcompute.local.controllers.hpa_behavior import Bounds, History, normalize
+from chalkcompute.local.controllers.hpa_behavior import History, ReplicaRange, normalize
 from chalkcompute.local.controllers.hpa_calculator import Tolerances
 from chalkcompute.local.controllers.hpa_metrics import MetricError, MetricResult, Sources, evaluate
 from chalkcompute.local.controllers.objects import format_time
@@ -121,22 +121,24 @@ def decide(
     conditions = _Conditions(known.get("conditions") or (), now)
     got = "the HPA controller was able to get the target's current scale"
     conditions.set("AbleToScale", True, "SucceededGetScale", got)
-    bounds = Bounds(1 if spec.get("minReplicas") is None else spec["minReplicas"], spec["maxReplicas"])
+    replica_range = ReplicaRange(
+        1 if spec.get("minReplicas") is None else spec["minReplicas"], spec["maxReplicas"]
+    )
     current = scale.replicas
 
     def status(desired: int, metrics: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
         return _status(known, current, desired, metrics, conditions)
 
-    if current == 0 and bounds.low != 0:
+    if current == 0 and replica_range.low != 0:
         message = "scaling is disabled since the replica count of the target is zero"
         conditions.set("ScalingActive", False, "ScalingDisabled", message)
         return Decision(status(0, None), (), history)
-    if current > bounds.high:
+    if current > replica_range.high:
         reason = "Current number of replicas above Spec.MaxReplicas"
-        return Decision(status(current, None), (), history, bounds.high, reason)
-    if current < bounds.low:
+        return Decision(status(current, None), (), history, replica_range.high, reason)
+    if current < replica_range.low:
         reason = "Current number of replicas below Spec.MinReplicas"
-        return Decision(status(current, None), (), history, bounds.low, reason)
+        return Decision(status(current, None), (), history, replica_range.low, reason)
 
     events: list[Said] = []
     metrics: list[dict[str, Any]] = []
@@ -150,7 +152,7 @@ def decide(
         return Decision(blind, tuple(events), history)
     found = f"the HPA was able to successfully calculate a replica count from {best.description}"
     conditions.set("ScalingActive", True, "ValidMetricFound", found)
-    normalized = normalize(history, spec.get("behavior"), bounds, current, best.replicas, now)
+    normalized = normalize(history, spec.get("behavior"), replica_range, current, best.replicas, now)
     conditions.set("AbleToScale", True, normalized.able.reason, normalized.able.message)
     limited = normalized.limited
     conditions.set("ScalingLimited", limited.holds, limited.reason, limited.message)

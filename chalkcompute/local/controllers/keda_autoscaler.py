@@ -9,7 +9,7 @@ import copy
 from typing import Any
 
 from chalkcompute.local.controllers.keda_objects import MANAGER
-from chalkcompute.local.controllers.keda_scaling import Bounds
+from chalkcompute.local.controllers.keda_scaling import ScalingRules
 from chalkcompute.local.controllers.keda_triggers import Triggers
 from chalkcompute.local.controllers.objects import owner_reference
 from chalkcompute.local.ports import Manifest
@@ -44,14 +44,16 @@ def autoscaler_name(scaled_object: Manifest) -> str:
     return str(autoscaler_config(scaled_object).get("name") or f"keda-hpa-{name}")
 
 
-def autoscaler(scaled_object: Manifest, target: Manifest, triggers: Triggers, bounds: Bounds) -> Manifest:
+def autoscaler(
+    scaled_object: Manifest, target: Manifest, triggers: Triggers, rules: ScalingRules
+) -> Manifest:
     """As it should be.
 
     Args:
         scaled_object: Whose.
         target: The workload.
         triggers: What its metrics are.
-        bounds: Its counts; an autoscaler knows none below one.
+        rules: Its counts; an autoscaler knows none below one.
     """
     meta, name = scaled_object["metadata"], autoscaler_name(scaled_object)
     excluded = (meta.get("annotations") or {}).get(_EXCLUDED_LABELS, "").split(",")
@@ -63,8 +65,8 @@ def autoscaler(scaled_object: Manifest, target: Manifest, triggers: Triggers, bo
         **{key: value for key, value in (meta.get("labels") or {}).items() if key not in excluded},
     }
     spec: dict[str, Any] = {
-        "minReplicas": max(bounds.minimum, 1),
-        "maxReplicas": bounds.maximum,
+        "minReplicas": max(rules.minimum, 1),
+        "maxReplicas": rules.maximum,
         "metrics": copy.deepcopy(list(triggers.metrics)),
         "scaleTargetRef": {
             "apiVersion": target["apiVersion"],
@@ -72,7 +74,7 @@ def autoscaler(scaled_object: Manifest, target: Manifest, triggers: Triggers, bo
             "name": target["metadata"]["name"],
         },
     }
-    if behavior := _behavior(scaled_object, bounds):
+    if behavior := _behavior(scaled_object, rules):
         spec["behavior"] = behavior
     made: Manifest = {
         "apiVersion": "autoscaling/v2",
@@ -90,11 +92,11 @@ def autoscaler(scaled_object: Manifest, target: Manifest, triggers: Triggers, bo
     return made
 
 
-def _behavior(scaled_object: Manifest, bounds: Bounds) -> dict[str, Any]:
+def _behavior(scaled_object: Manifest, rules: ScalingRules) -> dict[str, Any]:
     behavior: dict[str, Any] = copy.deepcopy(autoscaler_config(scaled_object).get("behavior") or {})
-    if not bounds.scale_in:
+    if not rules.scale_in:
         behavior.setdefault("scaleDown", {})["selectPolicy"] = "Disabled"
-    if not bounds.scale_out:
+    if not rules.scale_out:
         behavior.setdefault("scaleUp", {})["selectPolicy"] = "Disabled"
     return behavior
 

@@ -18,7 +18,7 @@ from chalkcompute.local.controllers.keda_autoscaler import (
     autoscaler_name,
     brought_up_to_date,
 )
-from chalkcompute.local.controllers.keda_scaling import Bounds, Scaling, bounds_of, decide, is_true
+from chalkcompute.local.controllers.keda_scaling import Scaling, ScalingRules, decide, is_true, scaling_rules
 from chalkcompute.local.controllers.keda_triggers import TriggerError, Triggers, read_triggers
 from chalkcompute.local.controllers.objects import controller_of, created_at, find_condition
 from chalkcompute.local.controllers.scaling import replicas_of
@@ -87,7 +87,7 @@ def target_reference(scaled_object: Manifest) -> tuple[str, str]:
 def reconcile(seen: Observed, now: datetime) -> Outcome:
     """The next step."""
     obj = seen.scaled_object
-    bounds = bounds_of(obj)
+    rules = scaling_rules(obj)
     annotations = obj["metadata"].get("annotations") or {}
     try:
         if seen.target is None:
@@ -100,8 +100,8 @@ def reconcile(seen: Observed, now: datetime) -> Outcome:
             return _paused(seen, seen.target)
         triggers = _checked(seen)
     except _CheckError as error:
-        return _failed(obj, str(error), bounds)
-    return _served(seen, seen.target, triggers, bounds, now)
+        return _failed(obj, str(error), rules)
+    return _served(seen, seen.target, triggers, rules, now)
 
 
 def _checked(seen: Observed) -> Triggers:
@@ -128,13 +128,13 @@ def _may_write(obj: Manifest, found: Manifest) -> bool:
     return (obj["metadata"].get("annotations") or {}).get(TRANSFER_ANNOTATION) == "true"
 
 
-def _failed(obj: Manifest, why: str, bounds: Bounds) -> Outcome:
+def _failed(obj: Manifest, why: str, rules: ScalingRules) -> Outcome:
     status = keda_status.with_conditions(
         obj.get("status") or {}, Ready=("False", keda_status.FAILED, why), Active=keda_status.UNKNOWN
     )
     before = find_condition(obj.get("status") or {}, "Ready") or {}
     told = () if before.get("message") == why else (Emit(obj, "Warning", keda_status.FAILED, why),)
-    return Outcome(actions=(*_status_update(obj, status), *told), again=bounds.polling)
+    return Outcome(actions=(*_status_update(obj, status), *told), again=rules.polling)
 
 
 def _paused(seen: Observed, target: Manifest) -> Outcome:
@@ -156,14 +156,16 @@ def _paused(seen: Observed, target: Manifest) -> Outcome:
     )
 
 
-def _served(seen: Observed, target: Manifest, triggers: Triggers, bounds: Bounds, now: datetime) -> Outcome:
+def _served(
+    seen: Observed, target: Manifest, triggers: Triggers, rules: ScalingRules, now: datetime
+) -> Outcome:
     obj, old = seen.scaled_object, seen.scaled_object.get("status") or {}
     traffic = [seen.traffic[name] for name in triggers.routes if name in seen.traffic]
     active = seen.woken or triggers.always_active or any(each.in_flight > 0 for each in traffic)
     current = replicas_of(target)
     moment = keda_status.last_active(old, *(each.active_at for each in traffic), now if active else None)
     scaling = decide(
-        bounds,
+        rules,
         current,
         active=active,
         last_active=moment,
@@ -175,7 +177,7 @@ def _served(seen: Observed, target: Manifest, triggers: Triggers, bounds: Bounds
     status = keda_status.with_last_active(status, moment, active=active)
     status.pop("pausedReplicaCount", None)
     changed = {"Ready": keda_status.READY, "Active": scaling.condition}
-    if not (bounds.scale_in and bounds.scale_out):
+    if not (rules.scale_in and rules.scale_out):
         changed["Paused"] = _PAUSED
     elif (find_condition(old, "Paused") or {}).get("status") == "True":
         changed["Paused"] = _UNPAUSED
@@ -184,7 +186,7 @@ def _served(seen: Observed, target: Manifest, triggers: Triggers, bounds: Bounds
         replicas=scaling.replicas,
         scaled=_told(obj, status, current, scaling),
         actions=(
-            *_autoscaler_actions(seen, target, triggers, bounds),
+            *_autoscaler_actions(seen, target, triggers, rules),
             *_status_update(obj, status),
             *_started(obj, triggers),
         ),
@@ -193,9 +195,9 @@ def _served(seen: Observed, target: Manifest, triggers: Triggers, bounds: Bounds
 
 
 def _autoscaler_actions(
-    seen: Observed, target: Manifest, triggers: Triggers, bounds: Bounds
+    seen: Observed, target: Manifest, triggers: Triggers, rules: ScalingRules
 ) -> tuple[Action, ...]:
-    wanted = autoscaler(seen.scaled_object, target, triggers, bounds)
+    wanted = autoscaler(seen.scaled_object, target, triggers, rules)
     if seen.autoscaler is not None:
         changed = brought_up_to_date(seen.autoscaler, wanted)
         return () if changed is None else (Update(changed),)

@@ -11,7 +11,16 @@ from datetime import datetime, timedelta
 
 from chalkcompute.local.ports import Manifest
 
-__all__ = ["ACTIVE", "COOLDOWN", "NOT_ACTIVE", "Bounds", "Scaling", "bounds_of", "decide", "is_true"]
+__all__ = [
+    "ACTIVE",
+    "COOLDOWN",
+    "NOT_ACTIVE",
+    "Scaling",
+    "ScalingRules",
+    "decide",
+    "is_true",
+    "scaling_rules",
+]
 
 ACTIVE = ("True", "ScalerActive", "Scaling is performed because triggers are active")
 NOT_ACTIVE = ("False", "ScalerNotActive", "Scaling is not performed because triggers are not active")
@@ -26,7 +35,7 @@ _MOST_REPLICAS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ScalingRules:
     """What a ScaledObject says of its counts and periods, with KEDA's defaults.
 
     Attributes:
@@ -65,7 +74,7 @@ class Scaling:
     again: float
 
 
-def bounds_of(scaled_object: Manifest) -> Bounds:
+def scaling_rules(scaled_object: Manifest) -> ScalingRules:
     """Read them."""
     spec = scaled_object["spec"]
     annotations = scaled_object["metadata"].get("annotations") or {}
@@ -74,7 +83,7 @@ def bounds_of(scaled_object: Manifest) -> Bounds:
         value = spec.get(field)
         return default if value is None else int(value)
 
-    return Bounds(
+    return ScalingRules(
         minimum=number("minReplicaCount", 0),
         maximum=number("maxReplicaCount", _MOST_REPLICAS),
         idle=spec.get("idleReplicaCount"),
@@ -92,7 +101,7 @@ def is_true(value: str | None) -> bool:
 
 
 def decide(
-    bounds: Bounds,
+    rules: ScalingRules,
     current: int,
     *,
     active: bool,
@@ -103,7 +112,7 @@ def decide(
     """The next step.
 
     Args:
-        bounds: What the ScaledObject says.
+        rules: What the ScaledObject says.
         current: `spec.replicas` of its workload.
         active: Whether a trigger is active.
         last_active: When one was, the last time; None for never.
@@ -111,30 +120,30 @@ def decide(
         seen: Up to when activity is known (UTC): now, or a little before.
     """
     if active:
-        return _awake(bounds, current)
-    asleep = bounds.minimum if bounds.idle is None else bounds.idle
-    if current > asleep and (bounds.idle is not None or bounds.minimum == 0):
-        return _falling_asleep(bounds, asleep, last_active, created, seen)
-    short = current < bounds.minimum and bounds.idle is None
-    return Scaling(bounds.minimum if short else None, NOT_ACTIVE, bounds.polling)
+        return _awake(rules, current)
+    asleep = rules.minimum if rules.idle is None else rules.idle
+    if current > asleep and (rules.idle is not None or rules.minimum == 0):
+        return _falling_asleep(rules, asleep, last_active, created, seen)
+    short = current < rules.minimum and rules.idle is None
+    return Scaling(rules.minimum if short else None, NOT_ACTIVE, rules.polling)
 
 
-def _awake(bounds: Bounds, current: int) -> Scaling:
-    low = current == 0 or (bounds.idle is not None and current < bounds.minimum)
-    replicas = max(bounds.minimum, 1) if low and bounds.scale_out else None
+def _awake(rules: ScalingRules, current: int) -> Scaling:
+    low = current == 0 or (rules.idle is not None and current < rules.minimum)
+    replicas = max(rules.minimum, 1) if low and rules.scale_out else None
     return Scaling(replicas, ACTIVE, _LOOK_SECONDS)
 
 
 def _falling_asleep(
-    bounds: Bounds, asleep: int, last_active: datetime | None, created: datetime, seen: datetime
+    rules: ScalingRules, asleep: int, last_active: datetime | None, created: datetime, seen: datetime
 ) -> Scaling:
-    if not bounds.scale_in:
-        return Scaling(None, NOT_ACTIVE, bounds.polling)
+    if not rules.scale_in:
+        return Scaling(None, NOT_ACTIVE, rules.polling)
     if last_active is None:
-        due = created + timedelta(seconds=bounds.initial_cooldown)
+        due = created + timedelta(seconds=rules.initial_cooldown)
     else:
-        due = last_active + timedelta(seconds=bounds.cooldown)
+        due = last_active + timedelta(seconds=rules.cooldown)
     left = (due - seen).total_seconds()
     if left <= 0:
-        return Scaling(asleep, NOT_ACTIVE, bounds.polling)
+        return Scaling(asleep, NOT_ACTIVE, rules.polling)
     return Scaling(None, COOLDOWN, min(left, _LOOK_SECONDS))

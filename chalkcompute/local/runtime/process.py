@@ -17,7 +17,7 @@ from typing import Any
 
 from chalkcompute.local.ports import ReplicaExit, StartError
 from chalkcompute.local.runtime.output import LogPipe
-from chalkcompute.local.runtime.watch import Bounds, LimitWatch
+from chalkcompute.local.runtime.watch import LimitWatch, ReplicaLimits
 
 __all__ = ["ProcessReplica", "start_process"]
 
@@ -37,7 +37,7 @@ class ProcessReplica:
         control: socket.socket,
         leash: int,
         log: LogPipe,
-        bounds: Bounds,
+        limits: ReplicaLimits,
         on_exit: Callable[[ProcessReplica], None],
     ) -> None:
         self._init = init
@@ -51,7 +51,7 @@ class ProcessReplica:
         self.started_at = datetime.now(UTC)
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Task[ReplicaExit] = loop.create_task(self._run())
-        self._watch = LimitWatch(bounds, init.pid, lambda: self._order(b"K"))
+        self._watch = LimitWatch(limits, init.pid, lambda: self._order(b"K"))
 
     @property
     def pid(self) -> int:
@@ -109,7 +109,7 @@ async def start_process(
     plan: Mapping[str, Any],
     *,
     log_path: Path,
-    bounds: Bounds,
+    limits: ReplicaLimits,
     on_listener: Callable[[int, set[int]], None],
     on_exit: Callable[[ProcessReplica], None],
 ) -> ProcessReplica:
@@ -118,7 +118,7 @@ async def start_process(
     Args:
         plan: Everything but the descriptors.
         log_path: The log file.
-        bounds: What it may use.
+        limits: What it may use.
         on_listener: Receives the seccomp listener of the replica, which becomes the callee's, and the
             set where it is to note the ports that are bound on loopback addresses.
         on_exit: Called once, when every process is gone.
@@ -138,7 +138,7 @@ async def start_process(
         raise StartError(f"cannot start the init of the replica: {error}") from error
     finally:
         log.close_writer()
-    replica = ProcessReplica(init, control=ours, leash=leash, log=log, bounds=bounds, on_exit=on_exit)
+    replica = ProcessReplica(init, control=ours, leash=leash, log=log, limits=limits, on_exit=on_exit)
     ours.setblocking(False)
     loop.add_reader(
         ours.fileno(),

@@ -26,7 +26,7 @@ from chalkcompute.local.runtime.process import ProcessReplica, start_process
 from chalkcompute.local.runtime.rootfs import HOST_FOLDERS
 from chalkcompute.local.runtime.tiers import FILES_COUNT, ONE_ADDRESS, TIERS, Tier, choose_tier, obstacle
 from chalkcompute.local.runtime.usage import PROC
-from chalkcompute.local.runtime.watch import Bounds
+from chalkcompute.local.runtime.watch import ReplicaLimits
 from chalkcompute.local.state import remove_tree
 
 __all__ = ["LocalRuntime", "create_runtime"]
@@ -182,7 +182,7 @@ class LocalRuntime:
             replica = await start_process(
                 plan,
                 log_path=spec.log_path,
-                bounds=Bounds(
+                limits=ReplicaLimits(
                     spec.cpu_limit, spec.memory_limit, cgroup, inits=2 if self._tier.namespaces else 1
                 ),
                 on_listener=lambda listener, loopback: supervisor.add(listener, address, loopback),

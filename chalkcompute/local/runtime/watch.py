@@ -25,7 +25,7 @@ from chalkcompute.local.runtime.usage import (
     usage_of,
 )
 
-__all__ = ["Bounds", "LimitWatch"]
+__all__ = ["LimitWatch", "ReplicaLimits"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _REMOVE_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ReplicaLimits:
     """What a replica may use.
 
     Attributes:
@@ -56,15 +56,15 @@ class Bounds:
 class LimitWatch:
     """Watches one replica from its start to its end."""
 
-    def __init__(self, bounds: Bounds, pid: int, end: Callable[[], None]) -> None:
+    def __init__(self, limits: ReplicaLimits, pid: int, end: Callable[[], None]) -> None:
         """Begin, in the event loop.
 
         Args:
-            bounds: What it may use.
+            limits: What it may use.
             pid: Its (outer) init.
             end: Ends the whole replica at once.
         """
-        self._bounds = bounds
+        self._limits = limits
         self._pid = pid
         self._end = end
         self._killed = False
@@ -76,7 +76,7 @@ class LimitWatch:
 
     def usage(self) -> ProcessUsage:
         """What it uses now; what it used last when it has ended."""
-        group = self._bounds.cgroup
+        group = self._limits.cgroup
         counted = group.usage() if group is not None else None
         self._last = usage_of(process_tree(self._pid)) if counted is None else counted
         return self._last
@@ -88,7 +88,7 @@ class LimitWatch:
 
     def out_of_memory(self) -> bool:
         """Whether it was ended because of its memory limit, by whom ever."""
-        group = self._bounds.cgroup
+        group = self._limits.cgroup
         return self._killed or (group is not None and group.out_of_memory())
 
     def resume(self) -> None:
@@ -103,7 +103,7 @@ class LimitWatch:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        group = self._bounds.cgroup
+        group = self._limits.cgroup
         for _ in range(_REMOVE_TRIES):
             if group is None or group.remove():
                 return
@@ -115,16 +115,16 @@ class LimitWatch:
             _log.error("process %d: a limit is no longer watched", self._pid, exc_info=error)
 
     def _duties(self) -> list[Coroutine[Any, Any, None]]:
-        bounds, group = self._bounds, self._bounds.cgroup
+        limits, group = self._limits, self._limits.cgroup
         duties: list[Coroutine[Any, Any, None]] = []
-        if bounds.memory is not None and (group is None or not group.holds(MEMORY)):
-            duties.append(self._watch_memory(bounds.memory))
+        if limits.memory is not None and (group is None or not group.holds(MEMORY)):
+            duties.append(self._watch_memory(limits.memory))
         elif group is not None and group.kills_one_by_one:
             duties.append(self._watch_kills(group))
         held = group is not None and group.holds(CPU)
         # What cannot be exceeded needs no watch.
-        if bounds.cpu is not None and bounds.cpu < (os.cpu_count() or 1) and not held and PROC.is_dir():
-            duties.append(self._throttle(bounds.cpu))
+        if limits.cpu is not None and limits.cpu < (os.cpu_count() or 1) and not held and PROC.is_dir():
+            duties.append(self._throttle(limits.cpu))
         return duties
 
     async def _watch_memory(self, limit: int) -> None:
@@ -179,4 +179,4 @@ class LimitWatch:
     def _program(self) -> list[int]:
         """Its processes without the inits: ours to pay for, and they have to hear of what happens."""
         # Parents come first, and an outer init has one child, the inner one.
-        return process_tree(self._pid)[self._bounds.inits :]
+        return process_tree(self._pid)[self._limits.inits :]

@@ -12,17 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalkcompute.local.controllers.hpa_behavior import (
-    Bounds,
     Dated,
     History,
     Normalized,
+    ReplicaRange,
     after_scaling,
     normalize,
 )
 from tests.properties import examples
 from tests.unit.local_controllers.autoscaled import NOW
 
-WIDE = Bounds(1, 1000)
+WIDE = ReplicaRange(1, 1000)
 
 
 def ago(seconds: float, replicas: int) -> Dated:
@@ -46,20 +46,20 @@ def outcome(normalized: Normalized) -> tuple[int, str, str, bool]:
 
 
 @pytest.mark.parametrize(
-    ("current", "wanted", "bounds", "expected"),
+    ("current", "wanted", "replica_range", "expected"),
     [
-        (3, 5, Bounds(1, 10), (5, "ReadyForNewScale", "DesiredWithinRange", False)),
-        (3, 3, Bounds(1, 10), (3, "ReadyForNewScale", "DesiredWithinRange", False)),
-        (3, 20, Bounds(1, 10), (6, "ReadyForNewScale", "ScaleUpLimit", True)),  # at most twice as many
-        (1, 20, Bounds(1, 10), (4, "ReadyForNewScale", "ScaleUpLimit", True)),  # or four
-        (3, 20, Bounds(1, 6), (6, "ReadyForNewScale", "TooManyReplicas", True)),
-        (3, 0, Bounds(2, 6), (2, "ReadyForNewScale", "TooFewReplicas", True)),
+        (3, 5, ReplicaRange(1, 10), (5, "ReadyForNewScale", "DesiredWithinRange", False)),
+        (3, 3, ReplicaRange(1, 10), (3, "ReadyForNewScale", "DesiredWithinRange", False)),
+        (3, 20, ReplicaRange(1, 10), (6, "ReadyForNewScale", "ScaleUpLimit", True)),  # at most twice as many
+        (1, 20, ReplicaRange(1, 10), (4, "ReadyForNewScale", "ScaleUpLimit", True)),  # or four
+        (3, 20, ReplicaRange(1, 6), (6, "ReadyForNewScale", "TooManyReplicas", True)),
+        (3, 0, ReplicaRange(2, 6), (2, "ReadyForNewScale", "TooFewReplicas", True)),
     ],
 )
 def test_without_behavior(
-    current: int, wanted: int, bounds: Bounds, expected: tuple[int, str, str, bool]
+    current: int, wanted: int, replica_range: ReplicaRange, expected: tuple[int, str, str, bool]
 ) -> None:
-    assert outcome(normalize(History(), None, bounds, current, wanted, NOW)) == expected
+    assert outcome(normalize(History(), None, replica_range, current, wanted, NOW)) == expected
 
 
 def test_without_behavior_the_highest_of_five_minutes_counts() -> None:
@@ -133,8 +133,8 @@ def test_shrinking_waits_for_its_period_too() -> None:
 
 def test_bounds_come_before_policies() -> None:
     up, down = behavior("scaleUp", ("Pods", 10, 15)), behavior("scaleDown", ("Pods", 10, 15))
-    assert outcome(normalize(History(), up, Bounds(1, 6), 5, 9, NOW))[::2] == (6, "TooManyReplicas")
-    assert outcome(normalize(History(), down, Bounds(3, 6), 5, 0, NOW))[::2] == (3, "TooFewReplicas")
+    assert outcome(normalize(History(), up, ReplicaRange(1, 6), 5, 9, NOW))[::2] == (6, "TooManyReplicas")
+    assert outcome(normalize(History(), down, ReplicaRange(3, 6), 5, 0, NOW))[::2] == (3, "TooFewReplicas")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ selections = st.sampled_from(["Max", "Min"])
 
 
 def simulate(
-    rules: Any, bounds: Bounds, start: int, wishes: list[tuple[int, int]]
+    rules: Any, replica_range: ReplicaRange, start: int, wishes: list[tuple[int, int]]
 ) -> list[tuple[float, int]]:
     """The sizes over time, `(seconds, replicas)`, when metrics ask for this after that many seconds."""
     history, replicas, clock = History().begun(start, NOW), start, 0.0
@@ -192,7 +192,7 @@ def simulate(
     for seconds, wanted in wishes:
         clock += seconds
         now = NOW + timedelta(seconds=clock)
-        normalized = normalize(history, rules, bounds, replicas, wanted, now)
+        normalized = normalize(history, rules, replica_range, replicas, wanted, now)
         history = normalized.history
         if normalized.replicas != replicas:
             history = after_scaling(history, rules, replicas, normalized.replicas, now)
@@ -214,9 +214,9 @@ def test_sizes_stay_within_their_bounds(
         "scaleUp": behavior("scaleUp", *ups, select=select, window=window)["scaleUp"],
         "scaleDown": behavior("scaleDown", *downs, select=select, window=window)["scaleDown"],
     }
-    bounds = Bounds(low, low + span)
+    replica_range = ReplicaRange(low, low + span)
     for case in (rules, None):
-        assert all(low <= size <= low + span for _, size in simulate(case, bounds, low, wishes))
+        assert all(low <= size <= low + span for _, size in simulate(case, replica_range, low, wishes))
 
 
 @given(policies, selections, steps, st.integers(1, 30))

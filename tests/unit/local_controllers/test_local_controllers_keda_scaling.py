@@ -19,10 +19,10 @@ from chalkcompute.local.controllers.keda_scaling import (
     ACTIVE,
     COOLDOWN,
     NOT_ACTIVE,
-    Bounds,
     Scaling,
-    bounds_of,
+    ScalingRules,
     decide,
+    scaling_rules,
 )
 from chalkcompute.local.controllers.keda_triggers import (
     TriggerError,
@@ -42,10 +42,10 @@ def ago(seconds: float) -> datetime:
 
 
 def decided(
-    bounds: Bounds, current: int, *, active: bool = False, idle_for: float | None = None, age: float = 0
+    rules: ScalingRules, current: int, *, active: bool = False, idle_for: float | None = None, age: float = 0
 ) -> Scaling:
     return decide(
-        bounds,
+        rules,
         current,
         active=active,
         last_active=None if idle_for is None else ago(idle_for),
@@ -54,11 +54,11 @@ def decided(
     )
 
 
-QUICK = Bounds(cooldown=10, initial_cooldown=20, polling=30)
+QUICK = ScalingRules(cooldown=10, initial_cooldown=20, polling=30)
 
 
 @pytest.mark.parametrize(
-    ("bounds", "current", "facts", "replicas", "condition", "again"),
+    ("rules", "current", "facts", "replicas", "condition", "again"),
     [
         (QUICK, 0, {"active": True}, 1, ACTIVE, 1),
         (QUICK, 1, {"active": True}, None, ACTIVE, 1),
@@ -71,21 +71,21 @@ QUICK = Bounds(cooldown=10, initial_cooldown=20, polling=30)
         (QUICK, 3, {"age": 11}, None, COOLDOWN, 1),
         (QUICK, 3, {"age": 20}, 0, NOT_ACTIVE, 30),
         (QUICK, 3, {"age": 30, "idle_for": 5}, None, COOLDOWN, 1),
-        (Bounds(minimum=2), 0, {"active": True}, 2, ACTIVE, 1),
-        (Bounds(minimum=2), 0, {}, 2, NOT_ACTIVE, 30),
-        (Bounds(minimum=2), 5, {"idle_for": 9999}, None, NOT_ACTIVE, 30),
-        (Bounds(minimum=3, idle=1), 3, {"idle_for": 9999}, 1, NOT_ACTIVE, 30),
-        (Bounds(minimum=3, idle=1), 1, {"idle_for": 9999}, None, NOT_ACTIVE, 30),
-        (Bounds(minimum=3, idle=1), 1, {"active": True}, 3, ACTIVE, 1),
-        (Bounds(minimum=3, idle=0), 0, {"active": True}, 3, ACTIVE, 1),
-        (Bounds(scale_in=False), 3, {"idle_for": 9999}, None, NOT_ACTIVE, 30),
-        (Bounds(scale_out=False), 0, {"active": True}, None, ACTIVE, 1),
+        (ScalingRules(minimum=2), 0, {"active": True}, 2, ACTIVE, 1),
+        (ScalingRules(minimum=2), 0, {}, 2, NOT_ACTIVE, 30),
+        (ScalingRules(minimum=2), 5, {"idle_for": 9999}, None, NOT_ACTIVE, 30),
+        (ScalingRules(minimum=3, idle=1), 3, {"idle_for": 9999}, 1, NOT_ACTIVE, 30),
+        (ScalingRules(minimum=3, idle=1), 1, {"idle_for": 9999}, None, NOT_ACTIVE, 30),
+        (ScalingRules(minimum=3, idle=1), 1, {"active": True}, 3, ACTIVE, 1),
+        (ScalingRules(minimum=3, idle=0), 0, {"active": True}, 3, ACTIVE, 1),
+        (ScalingRules(scale_in=False), 3, {"idle_for": 9999}, None, NOT_ACTIVE, 30),
+        (ScalingRules(scale_out=False), 0, {"active": True}, None, ACTIVE, 1),
     ],
 )
 def test_decisions(
-    bounds: Bounds, current: int, facts: Any, replicas: int | None, condition: Any, again: float
+    rules: ScalingRules, current: int, facts: Any, replicas: int | None, condition: Any, again: float
 ) -> None:
-    assert decided(bounds, current, **facts) == Scaling(replicas, condition, again)
+    assert decided(rules, current, **facts) == Scaling(replicas, condition, again)
 
 
 COUNTS = st.integers(min_value=0, max_value=20)
@@ -93,11 +93,11 @@ SECONDS = st.integers(min_value=0, max_value=5000)
 
 
 @st.composite
-def any_bounds(draw: st.DrawFn) -> Bounds:
+def any_bounds(draw: st.DrawFn) -> ScalingRules:
     """As the webhook lets pass: the idle count is below the minimum, the minimum at most the maximum."""
     minimum = draw(COUNTS)
     idle = draw(st.none() | st.integers(0, minimum - 1)) if minimum else None
-    return Bounds(
+    return ScalingRules(
         minimum=minimum,
         maximum=minimum + draw(st.integers(1, 20)),
         idle=idle,
@@ -110,50 +110,50 @@ def any_bounds(draw: st.DrawFn) -> Bounds:
 
 
 @PROPERTY
-@given(bounds=any_bounds(), current=COUNTS, idle_for=st.none() | SECONDS, age=SECONDS)
+@given(rules=any_bounds(), current=COUNTS, idle_for=st.none() | SECONDS, age=SECONDS)
 def test_what_is_active_never_shrinks_and_is_never_left_at_zero(
-    bounds: Bounds, current: int, idle_for: int | None, age: int
+    rules: ScalingRules, current: int, idle_for: int | None, age: int
 ) -> None:
-    scaling = decided(bounds, current, active=True, idle_for=idle_for, age=age)
+    scaling = decided(rules, current, active=True, idle_for=idle_for, age=age)
     after = current if scaling.replicas is None else scaling.replicas
     assert after >= current
-    assert after >= 1 or not bounds.scale_out
-    assert after <= max(current, bounds.maximum)
+    assert after >= 1 or not rules.scale_out
+    assert after <= max(current, rules.maximum)
 
 
 @PROPERTY
-@given(bounds=any_bounds(), current=COUNTS, idle_for=st.none() | SECONDS, age=SECONDS)
+@given(rules=any_bounds(), current=COUNTS, idle_for=st.none() | SECONDS, age=SECONDS)
 def test_nothing_sleeps_before_its_time_nor_stays_awake_after_it(
-    bounds: Bounds, current: int, idle_for: int | None, age: int
+    rules: ScalingRules, current: int, idle_for: int | None, age: int
 ) -> None:
-    scaling = decided(bounds, current, idle_for=idle_for, age=age)
-    idle, period = (age, bounds.initial_cooldown) if idle_for is None else (idle_for, bounds.cooldown)
-    may_sleep = bounds.minimum == 0 or bounds.idle is not None
-    low = bounds.minimum if bounds.idle is None else bounds.idle
+    scaling = decided(rules, current, idle_for=idle_for, age=age)
+    idle, period = (age, rules.initial_cooldown) if idle_for is None else (idle_for, rules.cooldown)
+    may_sleep = rules.minimum == 0 or rules.idle is not None
+    low = rules.minimum if rules.idle is None else rules.idle
     if scaling.replicas is not None and scaling.replicas < current:
         assert may_sleep
-        assert bounds.scale_in
+        assert rules.scale_in
         assert idle >= period
         assert scaling.replicas == low
-    elif may_sleep and bounds.scale_in and current > low:
+    elif may_sleep and rules.scale_in and current > low:
         assert idle < period
         assert 0 < scaling.again <= period - idle
 
 
 @PROPERTY
-@given(bounds=any_bounds(), current=COUNTS, active=st.booleans(), idle_for=st.none() | SECONDS, age=SECONDS)
+@given(rules=any_bounds(), current=COUNTS, active=st.booleans(), idle_for=st.none() | SECONDS, age=SECONDS)
 def test_a_decision_done_is_not_decided_again(
-    bounds: Bounds, current: int, active: bool, idle_for: int | None, age: int
+    rules: ScalingRules, current: int, active: bool, idle_for: int | None, age: int
 ) -> None:
-    first = decided(bounds, current, active=active, idle_for=idle_for, age=age)
+    first = decided(rules, current, active=active, idle_for=idle_for, age=age)
     if first.replicas is not None:
         assert first.replicas != current
-        again = decided(bounds, first.replicas, active=active, idle_for=idle_for, age=age)
+        again = decided(rules, first.replicas, active=active, idle_for=idle_for, age=age)
         assert again.replicas is None
 
 
 def test_defaults_are_keda_s() -> None:
-    assert bounds_of(scaled_object()) == Bounds(0, 100, None, 300, 0, 30)
+    assert scaling_rules(scaled_object()) == ScalingRules(0, 100, None, 300, 0, 30)
     said = {
         "minReplicaCount": 2,
         "maxReplicaCount": 3,
@@ -162,15 +162,15 @@ def test_defaults_are_keda_s() -> None:
         "initialCooldownPeriod": 5,
         "pollingInterval": 6,
     }
-    assert bounds_of(scaled_object(**said)) == Bounds(2, 3, 0, 4, 5, 6)
+    assert scaling_rules(scaled_object(**said)) == ScalingRules(2, 3, 0, 4, 5, 6)
 
 
 @pytest.mark.parametrize(("value", "paused"), [("true", True), ("", True), ("false", False), ("0", False)])
 def test_pausing_one_direction(value: str, paused: bool) -> None:
     obj = scaled_object()
     obj["metadata"]["annotations"] = {"autoscaling.keda.sh/paused-scale-in": value}
-    bounds = bounds_of(obj)
-    assert (bounds.scale_in, bounds.scale_out) == (not paused, True)
+    rules = scaling_rules(obj)
+    assert (rules.scale_in, rules.scale_out) == (not paused, True)
 
 
 # Triggers ----------------------------------------------------------------------------------------
@@ -310,7 +310,7 @@ TARGET = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "w
 
 def made(obj: Manifest) -> Manifest:
     triggers = read_triggers(obj, {"web": route(**CONCURRENCY)})
-    return autoscaler(obj, TARGET, triggers, bounds_of(obj))
+    return autoscaler(obj, TARGET, triggers, scaling_rules(obj))
 
 
 def test_the_autoscaler_of_a_scaled_object() -> None:

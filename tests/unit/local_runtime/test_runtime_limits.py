@@ -13,7 +13,7 @@ from chalkcompute.local.runtime.cgroup_search import find_cgroups
 from chalkcompute.local.runtime.cgroups import Cgroups
 from chalkcompute.local.runtime.runtime import is_in_host_layers
 from chalkcompute.local.runtime.usage import process_tree
-from chalkcompute.local.runtime.watch import Bounds, LimitWatch
+from chalkcompute.local.runtime.watch import LimitWatch, ReplicaLimits
 from tests.unit.local_runtime.conftest import RunSandboxed, Sandbox
 
 SLEEP = ("python", "-c", "import time; time.sleep(300)")
@@ -139,7 +139,7 @@ def test_a_watch_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         raise RuntimeError("a mistake of ours")
 
     async def scenario() -> None:
-        watch = LimitWatch(Bounds(memory=1, inits=0), os.getpid(), end)
+        watch = LimitWatch(ReplicaLimits(memory=1, inits=0), os.getpid(), end)
         async with asyncio.timeout(60):
             while "a limit is no longer watched" not in caplog.text:
                 await asyncio.sleep(0.01)
