@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from chalkcompute.cluster.kubeconfig import Connection, Context, Kubeconfig, read_kubeconfig
@@ -96,15 +97,7 @@ def _connection(config: Kubeconfig, context: Context) -> Connection:
 
 def _local(settings: Settings, config: Kubeconfig) -> Connection:
     name = settings.context or config.current or next(iter(config.contexts))
-    found = _from_context(config, name)
-    return Connection(
-        server=found.server,
-        context="local",
-        namespace=found.namespace,
-        source="local",
-        files=found.files,
-        context_name=found.context_name,
-    )
+    return replace(_from_context(config, name), source="local")
 
 
 def _in_cluster(settings: Settings, server: str) -> Connection:

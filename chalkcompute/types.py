@@ -390,7 +390,7 @@ class Target:
 
     Attributes:
         server: URL of the API server.
-        context: kubeconfig context, `in-cluster`, or `local`.
+        context: kubeconfig context, or `in-cluster`.
         namespace: Kubernetes namespace.
     """
 

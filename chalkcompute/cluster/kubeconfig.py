@@ -23,7 +23,7 @@ class Connection:
 
     Attributes:
         server: URL of the API server, as the kubeconfig has it.
-        context: Name of the kubeconfig context; `in-cluster` or `local` for those sources.
+        context: Name of the kubeconfig context; `in-cluster` for that source.
         namespace: Namespace of the context, or None.
         source: Where the credentials come from.
         files: The kubeconfig files; empty for `in-cluster`.

@@ -205,7 +205,7 @@ def test_order_of_clusters(load: Load, tmp_path: Path) -> None:
     environ: dict[str, str] = {}
     kubeconfig(tmp_path / "home/.chalk/local/kubeconfig", "chalk-local", current="chalk-local")
     assert choose_connection(load(environ)).source == "local"
-    assert choose_connection(load(environ)).context == "local"
+    assert choose_connection(load(environ)).context == "chalk-local"  # as `--context` takes it
 
     environ |= {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
     assert choose_connection(load(environ)).source == "local"  # no credentials there
