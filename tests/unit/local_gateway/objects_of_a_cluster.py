@@ -120,3 +120,10 @@ def a_sleepy_route(**spec: Any) -> Manifest:
     """An HTTPRoute that goes through the interceptor."""
     ref = {"name": INTERCEPTOR, "namespace": "keda", "port": 8080}
     return a_route(**{"rules": [{"backendRefs": [ref]}], **spec})
+
+
+def created(obj: Manifest) -> Manifest:
+    """The object without what the server sets itself."""
+    for field in ("generation", "creationTimestamp"):
+        obj["metadata"].pop(field, None)
+    return obj

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,42 +14,16 @@ import pytest
 from chalkcompute.local.gateway.activator import Activator
 from chalkcompute.local.gateway.holding import Bounds
 from chalkcompute.local.ports import Change, Manifest
+from tests.unit.local_gateway.exchange import Replica, a_replica, eventually, get
 from tests.unit.local_gateway.objects_of_a_cluster import (
     a_service,
     a_slice,
     an_endpoint,
     an_interceptor_route,
 )
-from tests.unit.stream_server import stream_server
 
-HOST = b"dev-web.gw.localhost"
 WEB = ("default", "web")
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-def get(path: bytes = b"/", *lines: bytes, method: bytes = b"GET", host: bytes = HOST) -> bytes:
-    return b"\r\n".join([b"%s %s HTTP/1.1" % (method, path), b"Host: " + host, *lines, b"", b""])
-
-
-@dataclass
-class Replica:
-    """A server that keeps what it was sent, and answers as told."""
-
-    answer: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
-    heads: list[bytes] = field(default_factory=list)
-    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]] | None = None
-    port: int = 0
-
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            self.heads.append(await reader.readuntil(b"\r\n\r\n"))
-            if self.serve is not None:
-                await self.serve(reader, writer)
-            else:
-                writer.write(self.answer)
-                await writer.drain()
-        finally:
-            writer.close()
 
 
 @dataclass
@@ -93,13 +66,6 @@ class World:
         await eventually(lambda: not self.activator.room.inside(WEB), "nothing inside")
 
 
-async def eventually(condition: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, f"not within 30 s: {what}"
-        await asyncio.sleep(0.005)
-
-
 @asynccontextmanager
 async def running(bounds: Bounds | None = None, **spec: Any) -> AsyncIterator[World]:
     activator = Activator(bounds)
@@ -111,13 +77,6 @@ async def running(bounds: Bounds | None = None, **spec: Any) -> AsyncIterator[Wo
         await activator.stop()
         for writer in world.writers:  # `close` alone waits until all is written, which may be never
             writer.transport.abort()
-
-
-@asynccontextmanager
-async def a_replica(**how: Any) -> AsyncIterator[Replica]:
-    replica = Replica(**how)
-    async with stream_server(replica.handle) as replica.port:
-        yield replica
 
 
 def play(scenario: Callable[[], Awaitable[None]]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,8 @@ from chalkcompute.local.gateway.authority import Certificate
 from chalkcompute.local.gateway.controller import ConfigFiles, GatewayController
 from chalkcompute.local.gateway.objects import GatewayPorts
 from chalkcompute.local.ports import Manifest
-from tests.unit.local_gateway.objects_of_a_cluster import a_route, a_service
+from tests.unit.local_gateway.exchange import eventually
+from tests.unit.local_gateway.objects_of_a_cluster import a_route, a_service, created
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -47,21 +47,6 @@ def play(controller: GatewayController, scenario: Callable[[], Awaitable[None]])
             await asyncio.wait({task})
 
     asyncio.run(both())
-
-
-async def eventually(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + 30
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within 30 s: {what}"
-        await asyncio.sleep(0.01)
-    return value
-
-
-def created(obj: Manifest) -> Manifest:
-    """The object without what the server sets itself."""
-    for field in ("generation", "creationTimestamp"):
-        obj["metadata"].pop(field, None)
-    return obj
 
 
 def holds(obj: Manifest, condition: str) -> bool:

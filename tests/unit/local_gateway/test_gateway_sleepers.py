@@ -19,16 +19,16 @@ from chalkcompute.local.gateway.authority import make_authority
 from chalkcompute.local.gateway.envoy import find_binary
 from chalkcompute.local.measures import RouteTraffic
 from chalkcompute.local.state import read_json
+from tests.unit.local_gateway.exchange import Replica, a_replica, eventually, get
 from tests.unit.local_gateway.objects_of_a_cluster import (
     a_service,
     a_sleepy_route,
     a_slice,
     an_endpoint,
     an_interceptor_route,
+    created,
     the_interceptor,
 )
-from tests.unit.local_gateway.test_gateway_activator import Replica, a_replica, eventually, get
-from tests.unit.local_gateway.test_gateway_controller import created
 from tests.unit.reserved_port import reserved_port
 
 WEB = ("default", "web")
