@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 from chalkcompute.local.apimachinery.status import StatusError
 from chalkcompute.local.gateway.endpoints import Addresses, ready_addresses
@@ -22,7 +23,7 @@ from chalkcompute.local.gateway.heads import (
     host_name,
     parse_head,
 )
-from chalkcompute.local.gateway.holding import Bounds, Key, RefusedError, WaitingRoom
+from chalkcompute.local.gateway.holding import Bounds, Key, RefusedError, Seat, WaitingRoom
 from chalkcompute.local.gateway.interceptors import find_route, key, readiness, target
 from chalkcompute.local.gateway.objects import Objects
 from chalkcompute.local.gateway.tunnel import finish, tunnel
@@ -46,16 +47,21 @@ _AGAIN_SECONDS = 0.1  # after all endpoints have refused a connection
 _STOP_SECONDS = 1.0
 _BACKLOG = 1024
 _TIMEOUT_RETRY = 10
-_PAUSED_AT = 2 * HEAD_LIMIT + 256 * 1024  # bytes: where asyncio stops to read, and the most it reads at once
 
 
 class _Reader(asyncio.StreamReader):
-    """Tells at once when the client has gone, though nobody reads."""
+    """Tells at once when more has come or the client has gone, though nobody reads."""
 
     def __init__(self) -> None:
         super().__init__(limit=HEAD_LIMIT)
         self.wake = asyncio.Event()
         self.gone = False
+        self.taken = 0  # bytes from the network; asyncio stops by itself at twice the limit
+
+    def feed_data(self, data: Any) -> None:  # bytes or a bytearray; typeshed says an Iterable
+        super().feed_data(data)
+        self.taken += len(data)
+        self.wake.set()
 
     def feed_eof(self) -> None:
         super().feed_eof()
@@ -75,9 +81,14 @@ class _Exchange:
     """One request, and whom to answer."""
 
     head: Head
-    size: int
+    announced: int  # bytes: the head, and the body as far as the head says its length
     reader: _Reader
     writer: asyncio.StreamWriter
+
+    @property
+    def size(self) -> int:
+        """Bytes to hold: a body that says no length counts as it comes, so that a small one is small."""
+        return max(self.announced, self.reader.taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +192,9 @@ class Activator:
         if route is None:
             text = f"no InterceptorRoute has host `{host}` and path `{head.path}`"
             return _in_bytes(head, _Refusal("404 Not Found", text))
-        rest = _PAUSED_AT if head.length is None else head.length
+        exchange = _Exchange(head, len(raw) + (head.length or 0), reader, writer)
         with self.room.visit(key(route)):
-            refusal = await self._pass(_Exchange(head, len(raw) + rest, reader, writer), key(route))
+            refusal = await self._pass(exchange, key(route))
         return _in_bytes(head, refusal) if refusal is not None else None
 
     async def _pass(self, exchange: _Exchange, route: Key) -> _Refusal | None:
@@ -212,7 +223,8 @@ class Activator:
         """
         loop, wake = asyncio.get_running_loop(), exchange.reader.wake
         begun = loop.time()
-        with contextlib.ExitStack() as seat:
+        seat: Seat | None = None
+        with contextlib.ExitStack() as leaving:
             while not exchange.reader.gone:
                 wake.clear()
                 found = self._objects.get("InterceptorRoute", *route)
@@ -222,10 +234,11 @@ class Activator:
                     return connection
                 limit = readiness(found) if found is not None else 0.0
                 self._still_patient(route, problem, loop.time() - begun, limit)
-                if exchange.reader.wake not in self._waiting:
-                    seat.enter_context(self.room.seat(route, exchange.size))
+                if seat is None:
+                    seat = leaving.enter_context(self.room.seat(route))
                     self._waiting.add(wake)
-                    seat.callback(self._waiting.discard, wake)
+                    leaving.callback(self._waiting.discard, wake)
+                seat(exchange.size)
                 until = min(begun + limit, loop.time() + _AGAIN_SECONDS if addresses else begun + limit)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(until):

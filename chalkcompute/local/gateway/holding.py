@@ -16,12 +16,15 @@ from typing import TypeAlias
 
 from chalkcompute.local.clock import utc_now
 
-__all__ = ["Bounds", "Key", "RefusedError", "WaitingRoom"]
+__all__ = ["Bounds", "Key", "RefusedError", "Seat", "WaitingRoom"]
 
 _WAKE_EVERY = 1.0
 
 Key: TypeAlias = tuple[str, str]
 """Namespace and name of an InterceptorRoute."""
+
+Seat: TypeAlias = Callable[[int], None]
+"""Told how many bytes, head and body, a request that waits takes by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,31 +105,34 @@ class WaitingRoom:
             self._active_at[key] = self._now()
 
     @contextlib.contextmanager
-    def seat(self, key: Key, size: int) -> Iterator[None]:
+    def seat(self, key: Key) -> Iterator[Seat]:
         """While a request of a route waits; wakes whoever listens.
 
-        Args:
-            key: The route.
-            size: Bytes of the request, head and body, as far as they are known.
-
         Raises:
-            RefusedError: There is no room.
+            RefusedError: There is no room; the seat that is given raises it too.
         """
-        taken = min(size, self._bounds.request_bytes)
-        self._admit(key, taken)
+        self._admit(key)
+        taken = 0
+
+        def hold(size: int) -> None:
+            nonlocal taken
+            more = min(size, self._bounds.request_bytes) - taken
+            self._admit_bytes(more)
+            taken += more
+            self._bytes += more
+
         self._held[key] += 1
-        self._bytes += taken
         if self._held[key] == 1:
             for pending, event in self._listeners:
                 pending[key] = None
                 event.set()
         try:
-            yield
+            yield hold
         finally:
             self._held[key] -= 1
             self._bytes -= taken
 
-    def _admit(self, key: Key, size: int) -> None:
+    def _admit(self, key: Key) -> None:
         namespace, name = key
         if self._held[key] >= self._bounds.per_route:
             raise RefusedError(
@@ -142,7 +148,9 @@ class WaitingRoom:
                 "try again later",
                 5,
             )
-        if self._bytes + size > self._bounds.bytes:
+
+    def _admit_bytes(self, more: int) -> None:
+        if self._bytes + more > self._bounds.bytes:
             raise RefusedError(
                 "too-large",
                 f"what waits for first replicas already fills the {self._bounds.bytes} bytes there are for "

@@ -206,6 +206,43 @@ def test_no_more_bytes_wait_than_there_is_room_for() -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize(
+    "small",
+    [
+        pytest.param(get(b"/", b"Upgrade: websocket", b"Connection: upgrade"), id="upgrade"),
+        pytest.param(
+            get(b"/", b"Transfer-Encoding: chunked", method=b"POST") + b"2\r\nhi\r\n0\r\n\r\n", id="chunked"
+        ),
+    ],
+)
+def test_a_request_that_does_not_say_its_length_takes_the_room_of_what_has_come(small: bytes) -> None:
+    async def scenario() -> None:
+        async with running(Bounds(bytes=20 * len(small))) as world, a_replica() as replica:
+            waiting = [asyncio.create_task(world.ask(small)) for _ in range(20)]
+            await world.held(20)
+            world.ready(replica)
+            assert all(b"200 OK" in answer for answer in await asyncio.gather(*waiting))
+
+    play(scenario)
+
+
+def test_a_body_that_grows_past_the_room_is_refused_and_gives_its_room_back() -> None:
+    async def scenario() -> None:
+        async with running(Bounds(bytes=1500)) as world, a_replica() as replica:
+            upload = get(b"/", b"Transfer-Encoding: chunked", method=b"POST")
+            reader, writer = await world.send(upload)
+            await world.held(1)
+            writer.write(b"5dc\r\n" + bytes(1500))
+            assert b"x-chalk-activator: too-large" in await reader.read()
+            await world.empty()
+            waiting = [asyncio.create_task(world.ask(upload + b"0\r\n\r\n")) for _ in range(10)]
+            await world.held(10)
+            world.ready(replica)
+            assert all(b"200 OK" in answer for answer in await asyncio.gather(*waiting))
+
+    play(scenario)
+
+
 def test_a_client_that_goes_frees_its_seat() -> None:
     async def scenario() -> None:
         async with running() as world:

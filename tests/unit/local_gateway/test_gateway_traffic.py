@@ -87,7 +87,7 @@ def test_what_the_activator_holds_counts_at_once() -> None:
     world = World()
     world.read(1)
     world.seconds = 1.5
-    with world.room.visit(KEY), world.room.seat(KEY, 100):
+    with world.room.visit(KEY), world.room.seat(KEY):
         found = world.traffic.of_route("InterceptorRoute", *KEY)
         assert found is not None
         assert (found.in_flight, found.held, found.active_at) == (1, 1, world.now())
