@@ -225,7 +225,7 @@ def _replicas_table(replicas: Sequence[ReplicaUsage], now: datetime, prefix: str
             _replica_cpu(replica),
             _replica_memory(replica),
             str(replica.restarts),
-            age(replica.started_at, now),
+            age(replica.created_at, now),
         )
     if not replicas:
         table.add_row(Text("no replica runs", style="dim"))

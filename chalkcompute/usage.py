@@ -54,6 +54,7 @@ class ReplicaUsage:
         memory_bytes: Memory in use, in bytes; None likewise.
         cpu_request_cores: CPU request of the group's container, in cores, or None.
         memory_limit_bytes: Its memory limit, in bytes, or None.
+        created_at: When the Pod was made (UTC).
     """
 
     name: str
@@ -65,6 +66,7 @@ class ReplicaUsage:
     memory_bytes: int | None = None
     cpu_request_cores: float | None = None
     memory_limit_bytes: int | None = None
+    created_at: datetime | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -73,6 +75,7 @@ class ReplicaUsage:
             "state": self.state,
             "ready": self.ready,
             "restarts": self.restarts,
+            "created_at": rfc3339(self.created_at),
             "started_at": rfc3339(self.started_at),
             "cpu_cores": self.cpu_cores,
             "memory_bytes": self.memory_bytes,
@@ -92,7 +95,8 @@ class ScalingGroupUsage:
         replicas: Counts.
         verdict: Why it is not available, or None.
         cpu_cores: CPU use of all replicas, in cores; None where nothing is measured.
-        cpu_utilization_percentage: CPU use in percent of the replicas' CPU request; None likewise.
+        cpu_utilization_percentage: CPU use in percent of the CPU request, without the replicas that are told
+            to end, as the autoscaler counts; None likewise.
         memory_bytes: Memory in use by all replicas, in bytes; None likewise.
         traffic: Requests, or None where the cluster does not count them.
         autoscaler: What sets the replica count, or None for a fixed one.

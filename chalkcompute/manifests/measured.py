@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from chalkcompute.manifests.pods import Pod
 from chalkcompute.types import Manifest
 from chalkcompute.usage import ReplicaUsage, Traffic
 
-__all__ = ["METRICS", "Use", "replica_usage", "traffic_by_name", "use_of_group"]
+__all__ = ["METRICS", "Use", "names_of_leaving", "replica_usage", "traffic_by_name", "use_of_group"]
 
 METRICS = (
     "requests_per_second",
@@ -31,7 +31,8 @@ class Use:
     Attributes:
         cpu_cores: CPU, in cores.
         memory_bytes: Memory, in bytes.
-        cpu_utilization_percentage: CPU in percent of what is requested; None without a request.
+        cpu_utilization_percentage: CPU in percent of what is requested, by the replicas that are not told to
+            end; None without a request.
     """
 
     cpu_cores: float
@@ -39,7 +40,9 @@ class Use:
     cpu_utilization_percentage: float | None
 
 
-def use_of_group(measured: Sequence[Manifest], deployment: Manifest | None) -> Use | None:
+def use_of_group(
+    measured: Sequence[Manifest], deployment: Manifest | None, leaving: Collection[str] = ()
+) -> Use | None:
     """What a group uses; None where nothing is measured.
 
     Percent are of what the Deployment requests, as the HorizontalPodAutoscaler counts: what admission added
@@ -48,17 +51,25 @@ def use_of_group(measured: Sequence[Manifest], deployment: Manifest | None) -> U
     Args:
         measured: The `PodMetrics` of its replicas.
         deployment: Its Deployment.
+        leaving: Names of the replicas that are told to end, which the autoscaler leaves out.
     """
     if not measured:
         return None
     declared = _requests(deployment)
-    requested = sum(declared.values()) * len(measured)
-    used = sum(_cpu(c) for pod in measured for c in _containers(pod) if c.get("name") in declared)
+    counted = [pod for pod in measured if pod["metadata"]["name"] not in leaving]
+    requested = sum(declared.values()) * len(counted)
+    used = sum(_cpu(c) for pod in counted for c in _containers(pod) if c.get("name") in declared)
     return Use(
         cpu_cores=sum(_cpu(c) for pod in measured for c in _containers(pod)),
         memory_bytes=sum(_memory(c) for pod in measured for c in _containers(pod)),
         cpu_utilization_percentage=round(100 * used / requested, 2) if requested else None,
     )
+
+
+def names_of_leaving(pods: Iterable[Manifest]) -> frozenset[str]:
+    """Names of the pods that are told to end."""
+    found = (pod["metadata"] for pod in pods)
+    return frozenset(metadata["name"] for metadata in found if metadata.get("deletionTimestamp"))
 
 
 def replica_usage(
@@ -87,6 +98,7 @@ def _replica(pod: Pod, measured: Manifest | None) -> ReplicaUsage:
         state=_state(pod),
         ready=pod.is_ready,
         restarts=pod.restarts,
+        created_at=pod.created,
         started_at=pod.running_since,
         cpu_cores=sum(map(_cpu, containers)) if containers else None,
         memory_bytes=sum(map(_memory, containers)) if containers else None,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import CapabilityError, ClusterError, ForbiddenError, ObjectNotFoundError
+from chalkcompute.manifests.hpa_status import INSTALL_METRICS
 from chalkcompute.manifests.placement import Profile
-from chalkcompute.manifests.scaler import INSTALL_METRICS
 from chalkcompute.spec import ScalingGroupSpec
 
 __all__ = ["check_capabilities"]

@@ -1,4 +1,4 @@
-"""What groups use and serve now: at most twelve requests, of one group or of all of a namespace."""
+"""What groups use and serve now: at most thirteen requests, of one group or of all of a namespace."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from typing import TypeAlias
 from chalkcompute.cluster.protocol import Cluster
 from chalkcompute.errors import ApiError, ForbiddenError, ObjectNotFoundError
 from chalkcompute.manifests import labels
+from chalkcompute.manifests.hpa_status import INSTALL_METRICS
 from chalkcompute.manifests.live import FORBIDDEN, UNSERVED, LiveGroup, Unasked
-from chalkcompute.manifests.measured import METRICS, replica_usage, traffic_by_name, use_of_group
+from chalkcompute.manifests.measured import (
+    METRICS,
+    names_of_leaving,
+    replica_usage,
+    traffic_by_name,
+    use_of_group,
+)
 from chalkcompute.manifests.observe import observe
 from chalkcompute.manifests.record import Record
 from chalkcompute.manifests.scale_events import scale_events
-from chalkcompute.manifests.scaler import INSTALL_METRICS, is_group_scaler
+from chalkcompute.manifests.scaler import is_group_scaler
 from chalkcompute.service.read import (
     events_of,
     find_record,
@@ -49,7 +56,8 @@ def read_usage(cluster: Cluster, scope: Scope, name: str | None, *, world: World
         selector = labels.objects_of(groups[0].record.id) if name is not None else labels.managed()
         measured = _measured(cluster, scope.namespace, selector, missing)
         traffic = _traffic(cluster, scope.namespace, name or "*", missing)
-    found = [_usage(live, measured, traffic, now, detailed=name is not None) for live in groups]
+    leaving = _leaving(cluster, scope.namespace, groups, len(measured), detailed=name is not None)
+    found = [_usage(live, measured, leaving, traffic, now, detailed=name is not None) for live in groups]
     return UsageReport(now, scope.namespace, tuple(found), tuple(missing))
 
 
@@ -137,12 +145,31 @@ def _traffic(cluster: Cluster, namespace: str, name: str, missing: list[str]) ->
     return traffic_by_name(answers)
 
 
+def _leaving(
+    cluster: Cluster, namespace: str, groups: Sequence[LiveGroup], measured: int, *, detailed: bool
+) -> frozenset[str]:
+    """Names of the replicas that are told to end; of many groups asked for only where more are measured."""
+    if detailed:
+        return names_of_leaving(groups[0].pods or ()) if groups else frozenset()
+    statuses = [(live.own_deployment or {}).get("status") or {} for live in groups]
+    if measured <= sum(status.get("replicas", 0) for status in statuses):  # which counts none that leaves
+        return frozenset()
+    pods = _readable(lambda: cluster.list("Pod", namespace, labels=labels.managed()))
+    return frozenset() if isinstance(pods, Unasked) else names_of_leaving(pods)
+
+
 def _usage(
-    live: LiveGroup, measured: _Objects, traffic: Mapping[str, Traffic], now: datetime, *, detailed: bool
+    live: LiveGroup,
+    measured: _Objects,
+    leaving: frozenset[str],
+    traffic: Mapping[str, Traffic],
+    now: datetime,
+    *,
+    detailed: bool,
 ) -> ScalingGroupUsage:
     info = observe(live, now)
     ours = measured if detailed else [m for m in measured if labels.is_owned_by(m, info.id)]
-    use = use_of_group(ours, live.own_deployment)
+    use = use_of_group(ours, live.own_deployment, leaving)
     return ScalingGroupUsage(
         id=info.id,
         name=info.name,

@@ -25,10 +25,10 @@ from chalkcompute.manifests.live import UNASKED, LiveGroup, Unasked, rollout
 from chalkcompute.manifests.observe import observe
 from chalkcompute.manifests.pods import Pod, seconds_since
 from chalkcompute.manifests.record import Record
-from chalkcompute.manifests.scaler import awaits_keda
+from chalkcompute.manifests.scaler import autoscaler_info, awaits_keda
 from chalkcompute.service import revisions
 from chalkcompute.service.progress import Reporter
-from chalkcompute.service.read import find_record, pods_of, snapshot, with_nodes
+from chalkcompute.service.read import find_record, look_closer, pods_of, snapshot, with_nodes
 from chalkcompute.service.scope import Scope, World
 from chalkcompute.types import Cause, Manifest, OnProgress, ScalingGroupInfo, Status, Verdict
 
@@ -91,6 +91,9 @@ def wait_group(
                 info = replace(info, verdict=verdict, status_message=_WAITS_FOR_KEDA)
             failed = info.verdict if info.verdict is not None and info.verdict.terminal else None
             done = failed is None and _satisfied(live, info, until) and _stays(cluster, live, world)
+            if done:
+                closer = look_closer(cluster, live, world.now())
+                info = replace(info, autoscaler=autoscaler_info(closer, world.now()))
         except ClusterError as error:
             over = world.monotonic() - last_answer >= _OUTAGE_SECONDS or reporter.elapsed >= timeout
             if over or not is_outage(error):

@@ -89,9 +89,24 @@ BLIND = usage(
 )
 REPLICAS = (
     ReplicaUsage(
-        "inference-7c9f4-abcde", "Running", True, 0, NOW - timedelta(minutes=12), 0.43, 125829120, 1, 2**30
+        "inference-7c9f4-abcde",
+        "Running",
+        ready=True,
+        started_at=NOW - timedelta(minutes=11),
+        cpu_cores=0.43,
+        memory_bytes=125829120,
+        cpu_request_cores=1,
+        memory_limit_bytes=2**30,
+        created_at=NOW - timedelta(minutes=12),
     ),
-    ReplicaUsage("inference-7c9f4-fghij", "CrashLoopBackOff", False, 4, None, None, None, 1.0, 2**30),
+    ReplicaUsage(
+        "inference-7c9f4-fghij",
+        "CrashLoopBackOff",
+        restarts=4,
+        cpu_request_cores=1.0,
+        memory_limit_bytes=2**30,
+        created_at=NOW - timedelta(minutes=3),
+    ),
 )
 ALL = UsageReport(NOW, "abc123", (ASLEEP, FIXED, BLIND, usage()), (NO_REQUESTS,))
 ONE = UsageReport(NOW, "abc123", (usage(replica_usage=REPLICAS),))

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from chalkcompute.manifests.measured import METRICS, replica_usage, traffic_by_name, use_of_group
+from chalkcompute.manifests.measured import (
+    METRICS,
+    names_of_leaving,
+    replica_usage,
+    traffic_by_name,
+    use_of_group,
+)
 from tests.unit.manifests.manifests_builders import GROUP_ID, a_condition, a_deployment
 
 
@@ -64,6 +70,19 @@ def a_pod(name: str, created: str, **status: Any) -> dict[str, Any]:
     }
 
 
+def test_a_replica_that_leaves_is_not_in_the_percentage_as_the_autoscaler_leaves_it_out() -> None:
+    leaving = a_pod("b", "2026-11-23T11:01:00Z")
+    leaving["metadata"]["deletionTimestamp"] = "2026-11-23T11:04:00Z"
+    names = names_of_leaving([a_pod("a", "2026-11-23T11:00:00Z"), leaving])
+    assert names == {"b"}
+    use = use_of_group([measured("a", cpu="400m"), measured("b", cpu="100m")], requesting("500m"), names)
+    assert use is not None
+    assert (use.cpu_utilization_percentage, use.cpu_cores) == (80.0, 0.5)
+    use = use_of_group([measured("b")], requesting("500m"), names)
+    assert use is not None
+    assert use.cpu_utilization_percentage is None
+
+
 def test_replicas_oldest_first_with_what_each_uses() -> None:
     running = {"running": {"startedAt": "2026-11-23T11:00:00Z"}}
     container = {"name": "app", "ready": True, "restartCount": 2, "state": running}
@@ -96,6 +115,8 @@ def test_replicas_oldest_first_with_what_each_uses() -> None:
     assert (first.cpu_cores, first.memory_bytes, first.restarts) == (0.25, 64 * 1024 * 1024, 2)
     assert (first.cpu_request_cores, first.memory_limit_bytes) == (0.5, 128 * 1024 * 1024)
     assert first.to_dict()["started_at"] == "2026-11-23T11:00:00Z"
+    assert found[1].to_dict()["created_at"] == "2026-11-23T11:01:00Z", "before it runs"
+    assert found[1].started_at is None
     assert (found[1].cpu_cores, found[1].memory_bytes) == (None, None)
 
 

@@ -153,7 +153,12 @@ SIDECAR = UNABLE + "missing request for cpu in container istio-proxy of Pod infe
         ("FailedGetExternalMetric", "something else", "FailedGetExternalMetric, something else"),
         ("ScalingDisabled", "scaling is disabled since the replica count is zero", "switches it off"),
         ("InvalidSelector", "the HPA target's scale is missing a selector", "InvalidSelector, the HPA"),
-        ("AmbiguousSelector", "pods by selector are controlled by multiple HPAs", "multiple HPAs"),
+        (
+            "AmbiguousSelector",
+            "pods by selector app=x are controlled by multiple HPAs: [ml/inference ml/mine]",
+            "another HorizontalPodAutoscaler is on its replicas, so that neither works: delete it "
+            "(`kubectl delete horizontalpodautoscaler mine -n ml`)",
+        ),
     ],
 )
 def test_a_blind_autoscaler_says_why_and_what_next(reason: str, text: str, said: str) -> None:
@@ -220,6 +225,15 @@ def test_notes_of_one_that_can_see() -> None:
     stable = a_condition("AbleToScale", reason="ScaleDownStabilized")
     assert "lower for a while" in of_range(an_hpa(stable, ACTIVE)).message
     assert of_range(an_hpa(stable, ACTIVE, desiredReplicas=1)).message is None, "there is none to take away"
+
+
+@pytest.mark.parametrize(
+    ("cpu", "said"), [(0, "lower for a while"), (70, "lower for a while"), (71, "`max_replicas` (3)")]
+)
+def test_after_a_peak_beyond_the_maximum_the_load_tells_what_limits(cpu: int, said: str) -> None:
+    stable = a_condition("AbleToScale", reason="ScaleDownStabilized")
+    limited = a_condition("ScalingLimited", reason="TooManyReplicas")
+    assert said in of_range(an_hpa(stable, ACTIVE, limited, cpu=cpu)).message
 
 
 def test_one_that_is_gone_or_may_not_be_read() -> None:

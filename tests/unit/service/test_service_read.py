@@ -226,6 +226,7 @@ def test_a_get_shows_the_autoscaler(client: ChalkClient, cluster: ApiCluster, sp
     assert (found.current_replicas, found.desired_replicas, found.blind) == (1, 2, None)
     assert found.last_scale_reason == "cpu resource utilization (percentage of request) above target"
     assert client.list_scaling_groups().scaling_groups[0].autoscaler is None
+    assert client.wait_scaling_group("web", until="ready").autoscaler == found, "what `create` ends with"
 
 
 def test_an_autoscaler_that_may_not_be_read_is_no_failure(

@@ -52,6 +52,25 @@ def run(cluster: ApiCluster, name: str = "web-a-1") -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["web", None], ids=["one", "all"])
+def test_a_replica_that_leaves_is_measured_and_not_in_the_percentage(
+    client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec, name: str | None
+) -> None:
+    range_of_two(client, cluster, spec)
+    group_id = client.get_scaling_group("web").id
+    for number, cpu in enumerate(("90m", "10m"), 1):
+        run(cluster, f"web-a-{number}")
+        measure(cluster, group_id, f"web-a-{number}", cpu)
+    leaving = cluster.api.get("Pod", "web-a-2", "default")
+    leaving["metadata"]["finalizers"] = ["example.com/slow"]
+    cluster.api.update(leaving, manager="test")
+    cluster.api.delete("Pod", "web-a-2", "default")
+    assert cluster.api.get("Pod", "web-a-2", "default")["metadata"]["deletionTimestamp"]
+    (group,) = client.scaling_group_usage(name).groups
+    assert group.cpu_utilization_percentage == pytest.approx(90.0)
+    assert group.cpu_cores == pytest.approx(0.1)
+
+
 def test_all_groups(client: ChalkClient, cluster: ApiCluster, spec: ScalingGroupSpec) -> None:
     range_of_two(client, cluster, spec)
     client.create_scaling_group(replace(spec, name="fixed"))
