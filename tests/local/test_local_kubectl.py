@@ -349,6 +349,13 @@ def test_top_tells_what_is_used(busy: Kubectl) -> None:
     assert re.fullmatch(r"\d+[KM]i", memory)
 
 
+def test_metrics_are_told_of_as_available(kubectl: Kubectl) -> None:
+    name = "v1beta1.metrics.k8s.io"
+    heads, cells = (line.split() for line in kubectl("get", "apiservice", name).splitlines())
+    assert heads == ["NAME", "SERVICE", "AVAILABLE", "AGE"]
+    assert cells[:3] == [name, "Local", "True"]
+
+
 def test_traffic_of_routes_is_served_as_custom_metrics(kubectl: Kubectl) -> None:
     assert "custom.metrics.k8s.io/v1beta2" in kubectl("api-versions")
     kubectl("api-resources")

@@ -12,6 +12,7 @@ from chalkcompute.local.api.routes import group_versions
 from chalkcompute.local.apimachinery.kinds import KINDS, Kind
 
 __all__ = [
+    "API_SERVICE",
     "CUSTOM_METRICS_GROUP",
     "CUSTOM_METRICS_VERSION",
     "METRICS_GROUP",
@@ -53,6 +54,16 @@ CUSTOM_METRICS = tuple(
         "requests_per_second",
     )
 )
+# What `api_services` answers: only read.
+API_SERVICE = Kind(
+    "apiregistration.k8s.io",
+    "v1",
+    "APIService",
+    "apiservices",
+    "apiservice",
+    namespaced=False,
+    categories=("api-extensions",),
+)
 # The order in which clients prefer groups; others follow by name.
 _GROUP_ORDER = ("", "apps", "authentication.k8s.io", "authorization.k8s.io", "autoscaling")
 
@@ -63,6 +74,7 @@ def _unstored_versions() -> set[tuple[str, str]]:
         {(g, v) for g, v, *_ in REVIEWS}
         | {(g, v) for g, v, *_ in RESOURCE_METRICS}
         | {(g, v) for g, v, *_ in CUSTOM_METRICS}
+        | set(group_versions(API_SERVICE))
     )
 
 
@@ -176,6 +188,10 @@ def api_resources(group: str, version_: str) -> dict[str, Any]:
         if (entry_group, entry_version) == (group, version_):
             name = f"{resource}/{metric}"
             resources.append(_unstored(name, "MetricValueList", namespaced=True, verbs=["get"]))
+    if (group, version_) in group_versions(API_SERVICE):
+        entry = _unstored(API_SERVICE.plural, API_SERVICE.kind, namespaced=False, verbs=["get", "list"])
+        categories = list(API_SERVICE.categories)
+        resources.append({**entry, "singularName": API_SERVICE.singular, "categories": categories})
     group_version = f"{group}/{version_}" if group else version_
     return {
         "kind": "APIResourceList",

@@ -117,7 +117,7 @@ def method_not_allowed() -> StatusError:
 
 
 def refuse_all_but_reads(method: str, query: Mapping[str, str]) -> None:
-    """What is measured can be neither written nor watched.
+    """What is made when it is asked for can be neither written nor watched.
 
     Raises:
         StatusError: 405.

@@ -14,8 +14,10 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 
 from chalkcompute.local.api import discovery, failures
+from chalkcompute.local.api.api_services import ApiServicesHandler
 from chalkcompute.local.api.custom_metrics import CustomMetricsHandler
 from chalkcompute.local.api.discovery import (
+    API_SERVICE,
     CUSTOM_METRICS_GROUP,
     CUSTOM_METRICS_VERSION,
     METRICS_GROUP,
@@ -27,7 +29,7 @@ from chalkcompute.local.api.handlers import ResourceHandler
 from chalkcompute.local.api.logs import LogSource
 from chalkcompute.local.api.resource_metrics import MetricsHandler
 from chalkcompute.local.api.resources import ResourceApi
-from chalkcompute.local.api.routes import UnknownGroupVersionError, parse_target
+from chalkcompute.local.api.routes import UnknownGroupVersionError, group_versions, parse_target
 from chalkcompute.local.apimachinery import openapi_v2
 from chalkcompute.local.apimachinery.openapi import openapi_v3
 from chalkcompute.local.apimachinery.status import StatusError
@@ -126,6 +128,8 @@ class ApiServer:
                 CustomMetricsHandler(api, traffic) if traffic is not None else None
             ),
         }
+        served = {group_version: handler is not None for group_version, handler in self._metrics.items()}
+        self._api_services = ApiServicesHandler(served, api.now)
         self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
@@ -185,6 +189,8 @@ class ApiServer:
             if handler is None:
                 raise failures.unavailable()
             return handler.handle(request, segments[3:])
+        if top == "apis" and len(segments) > 3 and tuple(segments[1:3]) in group_versions(API_SERVICE):
+            return self._api_services.handle(request, segments[3:])
         if (top == "api" and len(segments) > 2) or (top == "apis" and len(segments) > 3):
             return await self._handler.handle(request, parse_target(segments, _REVIEWS))
         if request.method not in ("GET", "HEAD"):

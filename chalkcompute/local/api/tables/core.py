@@ -1,4 +1,4 @@
-"""The core group's smaller kinds: namespaces, configuration, nodes, events, leases."""
+"""The smaller kinds: namespaces, configuration, nodes, events, leases, APIServices."""
 
 from __future__ import annotations
 
@@ -32,6 +32,14 @@ _ACCESS_MODES = {
 
 def _namespace(obj: Manifest, now: datetime) -> Sequence[str | int]:
     return name(obj), section(obj, "status").get("phase", ""), age(obj, now)
+
+
+def _api_service(obj: Manifest, now: datetime) -> Sequence[str | int]:
+    found = condition(obj, "Available")
+    available = found.get("status", "Unknown")
+    if available != "True" and found.get("reason"):
+        available = f"{available} ({found['reason']})"
+    return name(obj), "Local", available, age(obj, now)  # one with a Service is not served here
 
 
 def _config_map(obj: Manifest, now: datetime) -> Sequence[str | int]:
@@ -151,6 +159,7 @@ COLUMNS = {
         ),
         _node,
     ),
+    "APIService": Columns((_NAME, column("Service"), column("Available"), _AGE), _api_service),
     "Event": Columns(
         (
             column("Last Seen"),
