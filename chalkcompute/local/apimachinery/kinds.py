@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["KINDS", "Kind", "by_api_version", "by_kind", "by_plural"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "by_api_version",
+    "by_group_kind",
+    "by_kind",
+    "by_plural",
+    "parse_group_version",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +213,7 @@ KINDS: tuple[Kind, ...] = (
 
 _BY_PLURAL = {(k.group, version, k.plural): k for k in KINDS for version in k.versions}
 _BY_KIND = {k.kind: k for k in KINDS}
+_BY_GROUP_KIND = {(k.group, k.kind): k for k in KINDS}
 _BY_API_VERSION = {
     (f"{k.group}/{version}" if k.group else version, k.kind): k for k in KINDS for version in k.versions
 }
@@ -227,3 +236,20 @@ def by_kind(kind: str) -> Kind:
 def by_api_version(api_version: str, kind: str) -> Kind | None:
     """The kind an object's own `apiVersion` and `kind` name, or None."""
     return _BY_API_VERSION.get((api_version, kind))
+
+
+def by_group_kind(group: str, kind: str) -> Kind | None:
+    """The kind of that name in an API group, under whichever version, or None."""
+    return _BY_GROUP_KIND.get((group, kind))
+
+
+def parse_group_version(api_version: str) -> tuple[str, str]:
+    """Group and version of an `apiVersion`; the group is "" where it names none.
+
+    Raises:
+        ValueError: It has more than one slash.
+    """
+    if api_version.count("/") > 1:
+        raise ValueError(f"unexpected GroupVersion string: {api_version}")
+    group, _, version = api_version.rpartition("/")
+    return group, version

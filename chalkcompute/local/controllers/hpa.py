@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from chalkcompute.local.apimachinery.kinds import Kind, by_api_version
+from chalkcompute.local.apimachinery.kinds import Kind, by_group_kind, parse_group_version
 from chalkcompute.local.apimachinery.scale import to_scale
 from chalkcompute.local.apimachinery.selectors import LabelSelector, match_label_selector, parse_labels
 from chalkcompute.local.apimachinery.status import StatusError
@@ -185,12 +185,17 @@ class AutoscalerController:
 
 
 def _served(reference: Mapping[str, Any]) -> Kind:
-    """The kind that a `scaleTargetRef` names, which must have a scale."""
-    api_version, name = reference.get("apiVersion") or "", reference["kind"]
-    kind = by_api_version(api_version, name)
+    """The kind that a `scaleTargetRef` names, which must have a scale.
+
+    Its version says nothing: kube-controller-manager asks for the scale under the one that is served.
+    """
+    try:
+        group, _ = parse_group_version(reference.get("apiVersion") or "")
+    except ValueError as error:
+        raise _NoTargetError(str(error)) from error
+    kind = by_group_kind(group, reference["kind"])
     if kind is None:
-        group = api_version.rpartition("/")[0]
-        raise _NoTargetError(f'no matches for kind "{name}" in group "{group}"')
+        raise _NoTargetError(f'no matches for kind "{reference["kind"]}" in group "{group}"')
     if not kind.scale:
         raise _NoTargetError("the server could not find the requested resource")
     return kind

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chalkcompute.local.api.resources import ResourceApi
 from chalkcompute.local.apimachinery.status import StatusError
 from chalkcompute.local.controllers.events import EventRecorder
 from chalkcompute.local.controllers.hpa import SYNC_SECONDS, AutoscalerController
@@ -283,7 +284,7 @@ def test_a_target_that_is_gone_is_told_and_found_again(world: World) -> None:
             'no matches for kind "StatefulSet" in group "apps"',
         ),
         (
-            {"apiVersion": "v1", "kind": "Service", "name": "web"},
+            {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "name": "web"},
             "the server could not find the requested resource",
         ),
     ],
@@ -291,6 +292,28 @@ def test_a_target_that_is_gone_is_told_and_found_again(world: World) -> None:
 def test_what_has_no_scale_cannot_be_scaled(world: World, reference: Manifest, message: str) -> None:
     world.autoscale(1, 3, scaleTargetRef=reference)
     assert condition(world.look(), "AbleToScale")[2].endswith(message)
+
+
+def test_the_version_of_what_is_scaled_does_not_matter(world: World) -> None:
+    world.deploy(Replica(400))
+    reference = {"apiVersion": "apps/v1beta1", "kind": "Deployment", "name": "web"}
+    world.autoscale(1, 3, cpu_metric(20), scaleTargetRef=reference)
+    assert condition(world.look(), "AbleToScale")[0] == "True"
+    assert world.replicas() == 2
+
+
+def test_an_autoscaler_from_before_api_versions_were_checked_says_what_is_wrong(
+    api: ResourceApi, world: World
+) -> None:
+    made = world.autoscale(1, 3)
+    made["spec"]["scaleTargetRef"]["apiVersion"] = "a/b/c"
+    api.store.put("HorizontalPodAutoscaler", made)
+    assert condition(world.look(), "AbleToScale") == (
+        "False",
+        "FailedGetScale",
+        "the HPA controller was unable to get the target's current scale: "
+        "unexpected GroupVersion string: a/b/c",
+    )
 
 
 def test_the_metric_that_asks_for_most_counts(world: World) -> None:
