@@ -27,6 +27,8 @@ _BOUNDS = {"int32": 2**31, "int64": 2**63}
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)",
 )
+# Items of lists whose defaults are filled in where there is none: an empty one comes to validation as it is.
+_EMPTY_REFUSED = ("HPAScalingPolicy",)
 _DEPTH_MAX = 1000  # deeper than any object, shallower than the interpreter's own limit
 
 
@@ -214,6 +216,8 @@ def empty_struct(schema: Schema) -> dict[str, Any]:
 
 def _omitted(schema: Schema, value: Any, required: bool) -> bool:
     """Whether Go's `omitempty` leaves it out."""
+    if schema.element is not None and schema.element.name in _EMPTY_REFUSED:
+        return False
     if value == [] or (value == {} and schema.element is not None):
         return not required
     return schema.omit_zero and value in ("", 0, False)

@@ -127,7 +127,7 @@ def _autoscaler(obj: dict[str, Any]) -> None:
 
 def _scaling_rules(rules: dict[str, Any], policies: list[dict[str, Any]]) -> None:
     rules.setdefault("selectPolicy", "Max")
-    if not rules.get("policies"):
+    if rules.get("policies") is None:  # an empty list stays, and is refused
         rules["policies"] = [dict(policy) for policy in policies]
 
 

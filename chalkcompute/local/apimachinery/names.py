@@ -9,11 +9,13 @@ import re
 
 __all__ = [
     "config_key_problem",
+    "container_resource_problems",
     "dns_label_problem",
     "dns_subdomain_problem",
     "env_name_problem",
     "label_key_problem",
     "label_value_problem",
+    "path_segment_problems",
     "port_name_problem",
 ]
 
@@ -26,6 +28,23 @@ _ENV_NAME = re.compile(r"[ -<>-~]+")  # RelaxedEnvironmentVariableValidation: pr
 
 NAME_MAX = 63  # RFC 1123: one label of a host name
 SUBDOMAIN_MAX = 253  # RFC 1123: a host name
+
+_CONTAINER_RESOURCES = ("cpu", "memory", "ephemeral-storage")
+# What a ResourceQuota counts beside those: known names, but of nothing that a container has.
+_QUOTA_RESOURCES = (
+    *(f"{part}.{name}" for part in ("requests", "limits") for name in _CONTAINER_RESOURCES),
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "storage",
+    "requests.storage",
+    "services.nodeports",
+    "services.loadbalancers",
+)
 
 
 def dns_subdomain_problem(text: str) -> str | None:
@@ -141,3 +160,29 @@ def port_name_problem(text: str) -> str | None:
     if text.startswith("-") or text.endswith("-"):
         return "must not begin or end with a hyphen"
     return None
+
+
+def path_segment_problems(text: str) -> list[str]:
+    """What becomes one segment of a URL's path, as the names of metrics do: every sentence, where not one."""
+    if text in (".", ".."):
+        return [f"may not be '{text}'"]
+    return [f"may not contain '{character}'" for character in "/%" if character in text]
+
+
+def container_resource_problems(text: str) -> list[str]:
+    """A resource of a container, `cpu` or `example.com/device`: every sentence, where not one.
+
+    Source: k8s.io/kubernetes `pkg/apis/core/v1/validation` (ValidateContainerResourceName).
+    """
+    problem = label_key_problem(text)
+    problems = [] if problem is None else [problem]
+    if "/" in text:
+        extended = "kubernetes.io/" not in text
+        if extended and (text.startswith("requests.") or label_key_problem(f"requests.{text}")):
+            problems.append("doesn't follow extended resource name standard")
+    elif text not in _CONTAINER_RESOURCES and not text.startswith("hugepages-"):
+        counted = text in _QUOTA_RESOURCES or text.startswith("requests.hugepages-")
+        if problem is None and not counted:
+            problems.append("must be a standard resource type or fully qualified")
+        problems.append("must be a standard resource for containers")
+    return problems

@@ -94,6 +94,9 @@ def autoscaler(
 
 def _behavior(scaled_object: Manifest, rules: ScalingRules) -> dict[str, Any]:
     behavior: dict[str, Any] = copy.deepcopy(autoscaler_config(scaled_object).get("behavior") or {})
+    for direction in behavior.values():
+        if (direction or {}).get("policies") == []:
+            del direction["policies"]  # Go's `omitempty`: an API server refuses an empty list
     if not rules.scale_in:
         behavior.setdefault("scaleDown", {})["selectPolicy"] = "Disabled"
     if not rules.scale_out:

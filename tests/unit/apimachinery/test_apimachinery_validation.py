@@ -12,8 +12,9 @@ from chalkcompute.local.apimachinery.decode import decode
 from chalkcompute.local.apimachinery.defaults import default
 from chalkcompute.local.apimachinery.kinds import by_kind
 from chalkcompute.local.apimachinery.status import StatusError
-from chalkcompute.local.apimachinery.strategy import prepare_create, prepare_update
-from chalkcompute.local.apimachinery.validation import validate_create, validate_update
+from chalkcompute.local.apimachinery.strategy import prepare_update
+from chalkcompute.local.apimachinery.validation import validate_update
+from tests.unit.apimachinery.storing import causes, stored
 
 GATEWAY = "gateway.networking.k8s.io/v1"
 
@@ -40,21 +41,6 @@ def route(**rule: Any) -> dict[str, Any]:
     return {"apiVersion": GATEWAY, "kind": "HTTPRoute", "metadata": {"name": "r"}, "spec": {"rules": [rule]}}
 
 
-def hpa(**spec: Any) -> dict[str, Any]:
-    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"}
-    body = {"scaleTargetRef": target, "maxReplicas": 3, **spec}
-    return {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": "h"},
-        "spec": body,
-    }
-
-
-def external(name: str = "depth", **target: Any) -> dict[str, Any]:
-    return {"type": "External", "external": {"metric": {"name": name}, "target": target}}
-
-
 def claim(**spec: Any) -> dict[str, Any]:
     return config("PersistentVolumeClaim", spec=spec)
 
@@ -62,24 +48,6 @@ def claim(**spec: Any) -> dict[str, Any]:
 def gateway(*listeners: dict[str, Any]) -> dict[str, Any]:
     spec = {"gatewayClassName": "chalk", "listeners": list(listeners)}
     return {"apiVersion": GATEWAY, "kind": "Gateway", "metadata": {"name": "g"}, "spec": spec}
-
-
-def stored(body: dict[str, Any]) -> dict[str, Any]:
-    """The object as it would be stored, validated."""
-    kind = by_kind(body["kind"])
-    obj, _ = decode(kind, body)
-    if kind.namespaced:
-        obj["metadata"]["namespace"] = "ns"
-    obj = prepare_create(kind, default(kind, obj))
-    validate_create(kind, obj)
-    return obj
-
-
-def causes(body: dict[str, Any]) -> list[tuple[str, str]]:
-    with pytest.raises(StatusError) as refused:
-        stored(body)
-    assert refused.value.code == 422
-    return [(cause.field, cause.reason.removeprefix("FieldValue")) for cause in refused.value.causes]
 
 
 C = "spec.template.spec.containers[0]"
@@ -206,55 +174,6 @@ LISTENER = {"name": "l", "port": 443, "protocol": "HTTPS", "tls": {"certificateR
             config("Secret", type="kubernetes.io/tls", data={"tls.crt": "eA=="}),
             [("data[tls.key]", "Required")],
         ),
-        (hpa(maxReplicas=0), [("spec.maxReplicas", "Invalid")]),
-        (
-            hpa(
-                metrics=[{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}}]
-            ),
-            [("spec.metrics[0].resource.target.averageUtilization", "Required")],
-        ),
-        (
-            hpa(metrics=[external(type="AverageValue", averageValue="0")]),
-            [("spec.metrics[0].external.target.averageValue", "Invalid")],
-        ),
-        (
-            hpa(metrics=[external(type="Value", value="-1")]),
-            [("spec.metrics[0].external.target.value", "Invalid")],
-        ),
-        (
-            hpa(metrics=[external(type="Value")]),
-            [("spec.metrics[0].external.target.averageValue", "Required")],
-        ),
-        (
-            hpa(metrics=[external(type="Value", value="1", averageValue="1")]),
-            [("spec.metrics[0].external.target.value", "Forbidden")],
-        ),
-        (
-            hpa(metrics=[external("", type="Value", value="1")]),
-            [("spec.metrics[0].external.metric.name", "Required")],
-        ),
-        (
-            hpa(
-                metrics=[
-                    {
-                        "type": "ContainerResource",
-                        "containerResource": {
-                            "name": "cpu",
-                            "container": "",
-                            "target": {"type": "Utilization", "averageUtilization": 0},
-                        },
-                    }
-                ]
-            ),
-            [
-                ("spec.metrics[0].containerResource.target.averageUtilization", "Invalid"),
-                ("spec.metrics[0].containerResource.container", "Required"),
-            ],
-        ),
-        (
-            hpa(behavior={"scaleUp": {"stabilizationWindowSeconds": 3601}}),
-            [("spec.behavior.scaleUp.stabilizationWindowSeconds", "Invalid")],
-        ),
         (
             claim(accessModes=["Odd"]),
             [("spec.accessModes[0]", "NotSupported"), ("spec.resources[storage]", "Required")],
@@ -297,8 +216,6 @@ def test_what_is_refused(body: dict[str, Any], expected: list[tuple[str, str]]) 
         service(type="ExternalName", externalName="example.com"),
         service(ports=[{"port": 80, "targetPort": "http"}]),
         config(data={"k": "x" * (1024 * 1024)}),
-        hpa(minReplicas=1),
-        hpa(metrics=[external(type="AverageValue", averageValue="1500m")]),
         claim(accessModes=["ReadWriteMany"], resources={"requests": {"storage": "1Gi"}}),
         route(backendRefs=[{"name": "s", "port": 80}], timeouts={"request": "0s", "backendRequest": "2s"}),
         gateway(LISTENER, {**LISTENER, "name": "plain", "port": 80, "protocol": "HTTP", "tls": None}),

@@ -368,6 +368,12 @@ def test_a_paused_direction_is_disabled() -> None:
     assert made(obj)["spec"]["behavior"] == {"scaleUp": {"selectPolicy": "Disabled"}}
 
 
+def test_an_empty_list_of_policies_is_left_to_the_defaults() -> None:
+    behavior = {"scaleDown": {"stabilizationWindowSeconds": 5, "policies": []}}
+    obj = scaled_object(advanced={"horizontalPodAutoscalerConfig": {"behavior": behavior}})
+    assert made(obj)["spec"]["behavior"] == {"scaleDown": {"stabilizationWindowSeconds": 5}}
+
+
 def test_what_others_wrote_into_the_autoscaler_is_no_difference() -> None:
     wanted = made(scaled_object())
     live = made(scaled_object())

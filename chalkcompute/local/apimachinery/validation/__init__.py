@@ -37,7 +37,6 @@ _CHECKS: dict[str, Callable[[dict[str, Any], Problems], None]] = {
     "ReplicaSet": check_replica_set,
     "Pod": check_pod,
     "Service": check_service,
-    "HorizontalPodAutoscaler": check_autoscaler,
     "PersistentVolumeClaim": check_claim,
 }
 _CHANGES: dict[str, Callable[[dict[str, Any], dict[str, Any], Problems], None]] = {
@@ -75,14 +74,16 @@ def validate_update(kind: Kind, new: dict[str, Any], old: dict[str, Any], subres
     check_metadata_change(metadata, old.get("metadata") or {}, problems)
     changed = "spec" not in new or new.get("spec") != old.get("spec")
     if changed and subresource != "status":
-        _check(kind, new, problems)
+        _check(kind, new, problems, old)
     if subresource == "" and (check := _CHANGES.get(kind.kind)):
         check(new, old, problems)
     problems.raise_for(kind, new)
 
 
-def _check(kind: Kind, obj: dict[str, Any], problems: Problems) -> None:
+def _check(kind: Kind, obj: dict[str, Any], problems: Problems, old: dict[str, Any] | None = None) -> None:
     if kind.custom:
         check_custom(kind, obj, problems)
+    elif kind.kind == "HorizontalPodAutoscaler":  # which may keep what a new one may not have
+        check_autoscaler(obj, problems, old)
     elif check := _CHECKS.get(kind.kind):
         check(obj, problems)
