@@ -40,4 +40,10 @@ def fitting_columns(
         if sum(widths[index] + GAP for index in kept) - GAP <= width:
             break
         kept = [index for index in kept if headers[index] != header]
-    return kept
+    gone = [
+        index for header in reversed(dispensable) for index, found in enumerate(headers) if found == header
+    ]
+    for index in gone:  # beside one that took much room went some that need little
+        if index not in kept and sum(widths[i] + GAP for i in (*kept, index)) - GAP <= width:
+            kept.append(index)
+    return sorted(kept)

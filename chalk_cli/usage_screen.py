@@ -98,7 +98,7 @@ def usage_picture(
         parts.append(Text(""))
         parts += [Text(text, style="dim" if text.startswith("not shown") else "yellow") for text in feet]
     if trouble is not None:
-        parts.insert(1, Text(f"as of then; trying again, for now: {printable(trouble)}", style="bold red"))
+        parts.insert(1, Text(f"as of then; trying again: {printable(trouble)}", style="bold red"))
     return Group(*parts)
 
 

@@ -226,6 +226,7 @@ def _too_slow(pod: Pod, live: LiveGroup) -> Verdict | None:
     probe = pod.startup_probe
     period = int(probe.get("periodSeconds", 10))
     allowed = pod.startup_seconds
+    asked = live.record.spec.startup_timeout_seconds or allowed  # which is a multiple of the period
     failures = [
         event
         for event in events_about(live.events, pod, "Unhealthy")
@@ -236,7 +237,7 @@ def _too_slow(pod: Pod, live: LiveGroup) -> Verdict | None:
     why = str(failures[-1]["message"]).removeprefix(STARTUP_FAILED).strip()
     return Verdict(
         cause=Cause.NOT_LISTENING,
-        message=f"the server did not start within the {allowed} s that it may take, "
+        message=f"the server did not start within the {asked} s that it may take, "
         f"{_restarted(pod.restarts)}; its probe says: {why}",
         evidence=(
             Evidence(

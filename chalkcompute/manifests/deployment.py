@@ -151,17 +151,24 @@ def _probe(spec: ScalingGroupSpec) -> ReadinessProbe:
 
 def _readiness(spec: ScalingGroupSpec) -> Manifest:
     probe = _probe(spec)
-    return {**_action(probe, spec.port), "failureThreshold": probe.failure_threshold}
+    found = {**_action(probe, spec.port), "failureThreshold": probe.failure_threshold}
+    # The default is left to the server: no group from before the field was there rolls out anew.
+    return found if probe.success_threshold == 1 else {**found, "successThreshold": probe.success_threshold}
 
 
 def _startup(spec: ScalingGroupSpec, seconds: int) -> Manifest:
     """Asks what the readiness probe asks, until it first succeeds; only then does that one begin.
 
     The first question comes at once, so that so many failures take a period less than as many periods: one
-    more than fits into the time, or a replica that needs just that long would be killed.
+    more than fits into the time, or a replica that needs just that long would be killed. A question that
+    gets no answer takes its timeout, and the next one waits for it: the period is no shorter, or as many
+    failures would take many times as long.
     """
     probe = _probe(spec)
-    return {**_action(probe, spec.port), "failureThreshold": math.ceil(seconds / probe.period_seconds) + 1}
+    timeout = min(probe.timeout_seconds, seconds)
+    period = max(min(probe.period_seconds, seconds), timeout)
+    times = {"periodSeconds": period, "timeoutSeconds": timeout}
+    return {**_action(probe, spec.port), **times, "failureThreshold": math.ceil(seconds / period) + 1}
 
 
 def _action(probe: ReadinessProbe, port: int) -> Manifest:

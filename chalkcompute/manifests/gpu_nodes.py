@@ -58,7 +58,7 @@ def _toleration(variable: str, taint: str) -> Toleration:
         near = next((each for each in _EFFECTS if each.lower() == effect.lower()), None)
         raise ConfigError(
             f"{variable}: `{effect}` of the taint `{taint}` is none of {', '.join(_EFFECTS)}",
-            hint=f"did you mean `{named}:{near}`" if near else _RULE,
+            hint=f"did you mean `{named}:{near}`?" if near else _RULE,
         )
     key, equals, value = named.partition("=")
     if not _is_key(key) or not _VALUE.fullmatch(value):

@@ -18,7 +18,10 @@ _KEDA_INSTALL = (
     "`helm install keda kedacore/keda -n keda --create-namespace`, "
     "`helm install http-add-on kedacore/keda-add-ons-http -n keda`"
 )
-_NEWER_LOCAL = "`chalk local down` and `chalk local up`: the local cluster was started by an older version"
+_NEWER_LOCAL = (
+    "`chalk local down` and `chalk local up`, for the local cluster was started by an older version; "
+    "on another cluster "
+)
 
 
 def check_capabilities(cluster: Cluster, spec: ScalingGroupSpec, profile: Profile) -> list[str]:
@@ -37,7 +40,7 @@ def check_capabilities(cluster: Cluster, spec: ScalingGroupSpec, profile: Profil
         stays = (
             f"it keeps the group at {spec.min_replicas}" if spec.mode == "hpa" else "it goes by requests only"
         )
-        remedy = _NEWER_LOCAL if _is_local(cluster) else f"`{INSTALL_METRICS}` installs it"
+        remedy = f"{_NEWER_LOCAL if _is_local(cluster) else ''}`{INSTALL_METRICS}` installs it"
         warnings.append(
             "this cluster serves no `metrics.k8s.io` (metrics-server is not there, or is down), so that the "
             f"autoscaler cannot see how much CPU the replicas use, and {stays}; {remedy}"
@@ -78,8 +81,8 @@ def _check_keda(cluster: Cluster, profile: Profile) -> list[str]:
 
 
 def _remedy(cluster: Cluster) -> str:
-    how = _NEWER_LOCAL if _is_local(cluster) else f"install them: {_KEDA_INSTALL}"
-    return f"{how}; or set `min_replicas` to 1 or more"
+    start = _NEWER_LOCAL if _is_local(cluster) else ""
+    return f"{start}install them: {_KEDA_INSTALL}; or set `min_replicas` to 1 or more"
 
 
 def _is_local(cluster: Cluster) -> bool:

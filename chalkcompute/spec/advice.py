@@ -11,6 +11,7 @@ _CLUSTER_INTERVAL_SECONDS = 15  # how often the HorizontalPodAutoscaler controll
 _LONG_DRAIN_SECONDS = 600  # the cluster autoscaler gives up a drain after ten minutes, by default
 _MEASURABLE_MILLICORES = 50  # what an idle server uses now and then is a large part of less
 
+_USUAL_TARGET = 80  # what the API server fills in
 _HIGHEST_TARGET = 90  # 100 % is 1.11 of it: more than the autoscaler's tolerance of 0.1, and 100 / 91 is not
 
 
@@ -18,6 +19,8 @@ def advise(spec: ScalingGroupSpec) -> tuple[str, ...]:
     """Warnings about a spec, in the order of its fields."""
     target, interval = spec.target_cpu_utilization_percentage, spec.scaling_interval_seconds
     scales = spec.mode != "fixed"
+    # Who names neither a target nor a request has not said that CPU matters: no warning of the defaults.
+    goes_by_cpu = scales and (target is not None or (spec.mode == "hpa" and spec.cpu is not None))
     return tuple(
         text
         for applies, text in (
@@ -29,7 +32,7 @@ def advise(spec: ScalingGroupSpec) -> tuple[str, ...]:
                 target is not None and not scales,
                 "`target_cpu_utilization_percentage` has no effect: the number of replicas is fixed",
             ),
-            (target is not None and scales and _measures_little(spec.cpu), _little(target, spec.cpu)),
+            (goes_by_cpu and _measures_little(spec.cpu), _little(target, spec.cpu)),
             (
                 (target or 0) > _HIGHEST_TARGET and scales and spec.cpu is not None,
                 f"`target_cpu_utilization_percentage` {target} is hardly ever exceeded: replicas cannot use "
@@ -37,9 +40,10 @@ def advise(spec: ScalingGroupSpec) -> tuple[str, ...]:
                 f"changes; {_HIGHEST_TARGET} is the highest that adds replicas",
             ),
             (
-                target is not None and spec.gpu is not None and scales,
-                "CPU utilization says little about how busy a replica with GPUs is: with "
-                "`target_cpu_utilization_percentage` the autoscaler goes by it all the same",
+                spec.gpu is not None and (spec.mode == "hpa" or (target is not None and scales)),
+                "CPU utilization says little about how busy a replica with GPUs is, and the autoscaler goes "
+                "by it all the same"
+                + ("" if target is not None else f": by the CPU target of the cluster, {_USUAL_TARGET}"),
             ),
             (
                 interval is not None and not scales,
@@ -72,7 +76,7 @@ def advise_change(before: ScalingGroupSpec, after: ScalingGroupSpec, *, live: in
         return ()
     wanted = after.min_replicas
     goes = {"hpa": "its HorizontalPodAutoscaler", "keda": "KEDA's ScaledObject"}[before.mode]
-    fewer = f", and of {live} replicas {live - wanted} go" if live > wanted else ""
+    fewer = f", and {live - wanted} of {live} replicas with them" if live > wanted else ""
     return (
         f"the number of replicas is fixed at {wanted} from now on: the range {before.min_replicas} to "
         f"{before.max_replicas} and {goes} go{fewer}",
@@ -96,10 +100,13 @@ def _measures_little(cpu: str | None) -> bool:
 
 def _little(target: int | None, cpu: str | None) -> str:
     of = "the default request of 100m" if cpu is None else f"a request of only {cpu}"
-    at = (100 if cpu is None else millicores(cpu)) * (target or 0) / 100
+    at = (100 if cpu is None else millicores(cpu)) * (target or _USUAL_TARGET) / 100
+    asked = f"the CPU target of the cluster, {_USUAL_TARGET},"
+    if target is not None:
+        asked = f"`target_cpu_utilization_percentage` {target}"
     return (
-        f"`target_cpu_utilization_percentage` {target} is relative to {of}: replicas are added once they "
-        f"use more than {at:g}m on average; set `cpu` to what a replica needs"
+        f"{asked} is relative to {of}: replicas are added once they use more than {at:g}m on average; set "
+        "`cpu` to what a replica needs"
     )
 
 

@@ -38,7 +38,7 @@ def validate_image(image: object) -> str:
         raise SpecError(
             f"`image` {quoted(text)} has a URL scheme; an image reference has none",
             field="image",
-            hint=f"did you mean `{text[scheme.end() :]}`",
+            hint=f"did you mean `{text[scheme.end() :]}`?",
         )
     match = _REFERENCE.fullmatch(text)
     if match is None or _is_misspelt(match["repository"]):
@@ -46,7 +46,7 @@ def validate_image(image: object) -> str:
             raise SpecError(
                 f"`image` {quoted(text)} has upper case in its repository, which no registry allows",
                 field="image",
-                hint=f"did you mean `{_repository_lowered(text)}`",
+                hint=f"did you mean `{_repository_lowered(text)}`?",
             )
         raise SpecError(f"`image` {quoted(text)} is not an image reference", field="image", hint=_RULE)
     if len(match["repository"]) > _REPOSITORY_MAX:

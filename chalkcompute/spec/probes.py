@@ -20,7 +20,7 @@ __all__ = ["ReadinessProbe"]
 
 _FIELD = "readiness_probe"
 _SECONDS_MAX = 3600
-_FAILURES_MAX = 1000
+_THRESHOLD_MAX = 1000
 _PATH_RULE = 'write the path of a GET request, such as `"/health"`; the port is the group\'s own'
 
 
@@ -29,7 +29,7 @@ class ReadinessProbe:
     """A readiness probe; make one with `http`, `tcp` or `grpc`.
 
     Kubernetes: `containers[].readinessProbe`; with `startup_timeout_seconds`, its action, period and timeout
-    are those of `startupProbe` too.
+    are those of `startupProbe` too, as far as they fit into that time.
 
     Attributes:
         kind: `http`, `tcp` or `grpc`.
@@ -38,6 +38,7 @@ class ReadinessProbe:
         period_seconds: Seconds between two probes, 1 to 3600; default 5.
         timeout_seconds: Seconds after which a probe has failed, 1 to 3600; default 2.
         failure_threshold: Failures in a row that take a ready replica out of service, 1 to 1000; default 3.
+        success_threshold: Successes in a row that bring it (back) into service, 1 to 1000; default 1.
 
     Raises:
         SpecError: A value that cannot be; its `field` is `readiness_probe`.
@@ -49,6 +50,7 @@ class ReadinessProbe:
     period_seconds: int = 5
     timeout_seconds: int = 2
     failure_threshold: int = 3
+    success_threshold: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in ("http", "tcp", "grpc"):
@@ -66,7 +68,8 @@ class ReadinessProbe:
         for name, value, high in (
             ("period_seconds", self.period_seconds, _SECONDS_MAX),
             ("timeout_seconds", self.timeout_seconds, _SECONDS_MAX),
-            ("failure_threshold", self.failure_threshold, _FAILURES_MAX),
+            ("failure_threshold", self.failure_threshold, _THRESHOLD_MAX),
+            ("success_threshold", self.success_threshold, _THRESHOLD_MAX),
         ):
             try:
                 check_integer(name, value, 1, high)
@@ -81,6 +84,7 @@ class ReadinessProbe:
         period_seconds: int = 5,
         timeout_seconds: int = 2,
         failure_threshold: int = 3,
+        success_threshold: int = 1,
     ) -> ReadinessProbe:
         """Ready while `GET path` on the group's port answers 200 to 399.
 
@@ -91,6 +95,7 @@ class ReadinessProbe:
             period_seconds: Seconds between two probes, 1 to 3600.
             timeout_seconds: Seconds after which a probe has failed, 1 to 3600.
             failure_threshold: Failures in a row that take a ready replica out of service, 1 to 1000.
+            success_threshold: Successes in a row that bring it (back) into service, 1 to 1000.
 
         Raises:
             SpecError: A value that cannot be; its `field` is `readiness_probe`.
@@ -101,11 +106,17 @@ class ReadinessProbe:
             period_seconds=period_seconds,
             timeout_seconds=timeout_seconds,
             failure_threshold=failure_threshold,
+            success_threshold=success_threshold,
         )
 
     @classmethod
     def tcp(
-        cls, *, period_seconds: int = 5, timeout_seconds: int = 2, failure_threshold: int = 3
+        cls,
+        *,
+        period_seconds: int = 5,
+        timeout_seconds: int = 2,
+        failure_threshold: int = 3,
+        success_threshold: int = 1,
     ) -> ReadinessProbe:
         """Ready while the group's port accepts connections.
 
@@ -115,6 +126,7 @@ class ReadinessProbe:
             period_seconds: Seconds between two probes, 1 to 3600.
             timeout_seconds: Seconds after which a probe has failed, 1 to 3600.
             failure_threshold: Failures in a row that take a ready replica out of service, 1 to 1000.
+            success_threshold: Successes in a row that bring it (back) into service, 1 to 1000.
 
         Raises:
             SpecError: A value that cannot be; its `field` is `readiness_probe`.
@@ -124,6 +136,7 @@ class ReadinessProbe:
             period_seconds=period_seconds,
             timeout_seconds=timeout_seconds,
             failure_threshold=failure_threshold,
+            success_threshold=success_threshold,
         )
 
     @classmethod
@@ -134,6 +147,7 @@ class ReadinessProbe:
         period_seconds: int = 5,
         timeout_seconds: int = 2,
         failure_threshold: int = 3,
+        success_threshold: int = 1,
     ) -> ReadinessProbe:
         """Ready while `grpc.health.v1.Health/Check` of that service answers SERVING.
 
@@ -144,6 +158,7 @@ class ReadinessProbe:
             period_seconds: Seconds between two probes, 1 to 3600.
             timeout_seconds: Seconds after which a probe has failed, 1 to 3600.
             failure_threshold: Failures in a row that take a ready replica out of service, 1 to 1000.
+            success_threshold: Successes in a row that bring it (back) into service, 1 to 1000.
 
         Raises:
             SpecError: A value that cannot be; its `field` is `readiness_probe`.
@@ -154,6 +169,7 @@ class ReadinessProbe:
             period_seconds=period_seconds,
             timeout_seconds=timeout_seconds,
             failure_threshold=failure_threshold,
+            success_threshold=success_threshold,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,6 +183,7 @@ class ReadinessProbe:
             "period_seconds": self.period_seconds,
             "timeout_seconds": self.timeout_seconds,
             "failure_threshold": self.failure_threshold,
+            "success_threshold": self.success_threshold,
         }
 
     @classmethod
@@ -187,7 +204,7 @@ def _check_path(path: object) -> None:
         raise SpecError(
             f"the path {quoted(text)} of the readiness probe does not start with `/`",
             field=_FIELD,
-            hint=f"did you mean `/{text}`",
+            hint=f"did you mean `/{text}`?",
         )
     if any(c.isspace() or not c.isprintable() for c in text):
         raise SpecError(f"the path {quoted(text)} of the readiness probe has white space in it", field=_FIELD)

@@ -107,7 +107,7 @@ def _did_you_mean(number: str, quote: str = "") -> str:
         meant = f"{number}{'Gi' if amount < _MEBIBYTES_FROM else 'Mi'}"
     if not _MEMORY.fullmatch(meant) or memory_bytes(meant) < _MEMORY_MIN:
         return _MEMORY_RULE
-    return f"did you mean `{quote}{normalize_memory(meant)}{quote}`"
+    return f"did you mean `{quote}{normalize_memory(meant)}{quote}`?"
 
 
 def _memory_error(text: str) -> SpecError:
@@ -117,7 +117,7 @@ def _memory_error(text: str) -> SpecError:
             f"`memory` {quoted(text)} is thousandths of a byte: `m` means milli"
             + (", so that is half a byte" if number == "500" else ""),
             field="memory",
-            hint=f"did you mean `{number}Mi`",
+            hint=f"did you mean `{number}Mi`?",
         )
     if _NUMBER.fullmatch(text):
         return SpecError(
@@ -130,6 +130,6 @@ def _memory_error(text: str) -> SpecError:
         return SpecError(
             f"`memory` {quoted(text)} has no unit that Kubernetes knows",
             field="memory",
-            hint=f"did you mean `{near[1]}{unit}`",
+            hint=f"did you mean `{near[1]}{unit}`?",
         )
     return SpecError(f"`memory` cannot be {quoted(text)}", field="memory", hint=_MEMORY_RULE)

@@ -323,7 +323,7 @@ def test_a_narrow_terminal_shows_names_rather_than_all_columns(width: int) -> No
 
 
 def test_a_picture_that_is_not_of_now_says_so() -> None:
-    assert "trying again, for now: no route" in drawn(ALL, 100, trouble="no route to host")
+    assert "as of then; trying again: no route" in drawn(ALL, 100, trouble="no route to host")
     assert "no scaling groups here" in drawn(UsageReport(NOW, "abc123"), 80)
 
 
@@ -476,3 +476,11 @@ def test_columns_that_have_no_room_go() -> None:
         ["NAME", "STATUS", "REPLICAS", "WEB URL"],
         ["NAME", "STATUS", "REPLICAS"],
     ]
+
+
+def test_columns_that_have_room_again_without_a_very_wide_one_come_back() -> None:
+    headers = ("NAME", "IMAGE", "REVISION", "WEB URL", "PORT")
+    row = ("web", "m" * 200, "3", "u" * 40, "8080")
+    kept = fitting_columns(headers, [row], 100, ("REVISION", "PORT", "WEB URL", "IMAGE"))
+    assert [headers[index] for index in kept] == ["NAME", "REVISION", "WEB URL", "PORT"]
+    assert fitting_columns(headers, [row], 50, ("REVISION", "PORT", "WEB URL", "IMAGE")) == [0, 3]

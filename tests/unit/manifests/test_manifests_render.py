@@ -203,16 +203,41 @@ def test_drain(asked: int | None, sleep: int | None, grace: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "probe", [None, ReadinessProbe.http("/h", period_seconds=7), ReadinessProbe.grpc(period_seconds=3600)]
+    "probe",
+    [
+        None,
+        ReadinessProbe.http("/h", period_seconds=7),
+        ReadinessProbe.grpc(period_seconds=3600),
+        ReadinessProbe.tcp(period_seconds=1, timeout_seconds=10, success_threshold=3),
+    ],
 )
 @pytest.mark.parametrize("seconds", [1, 5, 6, 7, 600, 21600])
 def test_a_start_may_take_as_long_as_was_said(seconds: int, probe: ReadinessProbe | None) -> None:
     container = pod_of(rendered(startup_timeout_seconds=seconds, readiness_probe=probe))["containers"][0]
     startup, readiness = container["startupProbe"], container["readinessProbe"]
     # The kubelet asks at once and then every period, and kills at the last of so many failures in a row.
-    killed_after = (startup["failureThreshold"] - 1) * startup["periodSeconds"]
-    assert seconds <= killed_after < seconds + startup["periodSeconds"]
-    assert {**startup, "failureThreshold": 0} == {**readiness, "failureThreshold": 0}
+    period, timeout = startup["periodSeconds"], startup["timeoutSeconds"]
+    killed_after = (startup["failureThreshold"] - 1) * period
+    assert seconds <= killed_after < seconds + period
+    # Where nothing answers, each question takes its timeout, and the next one is not asked before.
+    assert timeout <= period <= max(seconds, timeout)
+    assert killed_after + timeout <= 3 * seconds
+    assert "successThreshold" not in startup, "Kubernetes has only 1 there"
+    kept = {"failureThreshold", "periodSeconds", "timeoutSeconds", "successThreshold"}
+    assert {k: v for k, v in startup.items() if k not in kept} == {
+        k: v for k, v in readiness.items() if k not in kept
+    }
+    if seconds >= 600 and readiness["timeoutSeconds"] <= readiness["periodSeconds"] <= seconds:
+        assert (period, timeout) == (readiness["periodSeconds"], readiness["timeoutSeconds"])
+
+
+def test_a_replica_may_have_to_answer_several_times() -> None:
+    def readiness(probe: ReadinessProbe) -> dict[str, Any]:
+        found: dict[str, Any] = pod_of(rendered(readiness_probe=probe))["containers"][0]["readinessProbe"]
+        return found
+
+    assert readiness(ReadinessProbe.http("/h", success_threshold=3))["successThreshold"] == 3
+    assert "successThreshold" not in readiness(ReadinessProbe.http("/h"))
 
 
 @pytest.mark.parametrize(("gpu", "usual"), [(None, 600), ("1", 1800)])

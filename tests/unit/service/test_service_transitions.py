@@ -296,5 +296,5 @@ def test_a_fixed_count_says_what_it_ends(
     assert said == over.create_scaling_group(a_spec("fixed", 3)).warnings
     (warning,) = said
     assert "fixed at 3 from now on" in warning
-    assert f"{goes} go, and of 4 replicas 1 go" in warning
+    assert f"{goes} go, and 1 of 4 replicas with them" in warning
     assert over.create_scaling_group(a_spec("fixed", 3)).warnings == ()

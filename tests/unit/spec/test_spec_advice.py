@@ -21,6 +21,7 @@ from tests.unit.manifests.manifests_builders import a_spec, specs
         ({"image": "python:latest"}, "no fixed version"),
         ({"target_cpu_utilization_percentage": 70}, "no effect: the number of replicas is fixed"),
         ({"target_cpu_utilization_percentage": 70, "max_replicas": 3, "gpu": "1", "cpu": "8"}, "GPUs"),
+        ({"max_replicas": 3, "gpu": "1", "cpu": "8"}, "by the CPU target of the cluster, 80"),
         ({"scaling_interval_seconds": 30}, "no effect: the number of replicas is fixed"),
         ({"scaling_interval_seconds": 5}, "no effect: the number of replicas is fixed"),
         ({"target_cpu_utilization_percentage": 70, "gpu": "1", "cpu": "8"}, "no effect"),
@@ -35,6 +36,7 @@ from tests.unit.manifests.manifests_builders import a_spec, specs
             {"target_cpu_utilization_percentage": 50, "max_replicas": 3, "cpu": "49m"},
             "a request of only 49m: replicas are added once they use more than 24.5m",
         ),
+        ({"max_replicas": 3, "cpu": "10m"}, "of the cluster, 80, is relative to a request of only 10m"),
         (
             {"target_cpu_utilization_percentage": 91, "max_replicas": 3, "cpu": "2"},
             "cannot use more than the 2 that they request",
@@ -85,7 +87,7 @@ FIXED, RANGE, ZERO = (a_spec(min_replicas=low, max_replicas=high) for low, high 
     [
         (RANGE, FIXED, 3, "fixed at 3 from now on: the range 2 to 20 and its HorizontalPodAutoscaler go"),
         (ZERO, FIXED, 0, "fixed at 3 from now on: the range 0 to 5 and KEDA's ScaledObject go"),
-        (RANGE, FIXED, 7, "its HorizontalPodAutoscaler go, and of 7 replicas 4 go"),
+        (RANGE, FIXED, 7, "its HorizontalPodAutoscaler go, and 4 of 7 replicas with them"),
     ],
 )
 def test_a_fixed_count_ends_the_autoscaler(

@@ -154,7 +154,7 @@ def test_memory_says_what_was_meant(text: str, said: str) -> None:
     with pytest.raises(SpecError) as caught:
         normalize_memory(text)
     assert text in caught.value.message
-    assert caught.value.hint == f"did you mean `{said}`"
+    assert caught.value.hint == f"did you mean `{said}`?"
 
 
 def test_half_a_byte_is_named() -> None:
@@ -404,4 +404,4 @@ def test_images_that_cannot_be(image: str, said: str) -> None:
 def test_upper_case_in_a_repository_is_corrected(image: str, meant: str) -> None:
     with pytest.raises(SpecError) as caught:
         validate_image(image)
-    assert caught.value.hint == f"did you mean `{meant}`"
+    assert caught.value.hint == f"did you mean `{meant}`?"

@@ -171,7 +171,7 @@ def test_what_the_hint_for_a_number_proposes_can_be_written(field: str, value: f
     ("memory", "meant"), [(4, "4Gi"), (0.5, "512Mi"), (512, "512Mi"), (4 << 30, "4Gi"), (5_000_000_000, "5G")]
 )
 def test_memory_without_a_unit(memory: float, meant: str) -> None:
-    for value, hint in ((memory, f'did you mean `"{meant}"`'), (str(memory), f"did you mean `{meant}`")):
+    for value, hint in ((memory, f'did you mean `"{meant}"`?'), (str(memory), f"did you mean `{meant}`?")):
         with pytest.raises(SpecError) as caught:
             a_spec(memory=value)
         assert caught.value.hint == hint
@@ -327,6 +327,7 @@ def test_the_public_probe_is_that_of_the_spec() -> None:
         (lambda: ReadinessProbe.tcp(period_seconds=0), "`period_seconds` must be 1 to 3600"),
         (lambda: ReadinessProbe.tcp(timeout_seconds=True), "whole number"),
         (lambda: ReadinessProbe.tcp(failure_threshold=1001), "failure_threshold"),
+        (lambda: ReadinessProbe.tcp(success_threshold=0), "`success_threshold` must be 1 to 1000"),
         (lambda: ReadinessProbe.grpc(1), "text"),  # type: ignore[arg-type]
         (lambda: ReadinessProbe(kind="exec"), "`exec`"),  # type: ignore[arg-type]
         (lambda: ReadinessProbe(kind="tcp", path="/"), "path"),
