@@ -95,7 +95,8 @@ OURS = {GKE: "nvidia-tesla-t4"}
             NO_MATCH,
             [nvidia("a", 4, labels={PRODUCT: "NVIDIA-L4"})],
             f"none has the label `{GKE}`; they say their GPU by `{PRODUCT}`: `NVIDIA-L4`",
-            f"CHALK_GPU_NODE_SELECTOR_KEY={PRODUCT} and give `--gpu=NVIDIA-L4:2`, or only the count:",
+            f"set CHALK_GPU_NODE_SELECTOR_KEY={PRODUCT} and give `--gpu=NVIDIA-L4:2`; or only the count: "
+            "`--gpu=2`",
         ),
         (
             "l4:1",
