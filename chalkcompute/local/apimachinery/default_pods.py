@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from chalkcompute.local.apimachinery.pod_resources import default_pod_resources
+
 __all__ = ["default_pod", "default_template"]
 
 _FILE_MODE = 420  # 0644
@@ -28,6 +30,7 @@ def default_pod(pod: dict[str, Any]) -> None:
         resources = container.get("resources") or {}
         for name, value in (resources.get("limits") or {}).items():
             resources.setdefault("requests", {}).setdefault(name, value)
+    default_pod_resources(spec)
     pod.setdefault("status", {}).setdefault("phase", "Pending")
 
 

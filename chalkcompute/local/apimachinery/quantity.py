@@ -6,9 +6,10 @@ Source: k8s.io/apimachinery `pkg/api/resource` (quantity.go, suffix.go).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from decimal import ROUND_UP, Context, Decimal
 
-__all__ = ["PATTERN_MESSAGE", "canonical_quantity", "parse_quantity"]
+__all__ = ["PATTERN_MESSAGE", "canonical_quantity", "parse_quantity", "total_quantity"]
 
 PATTERN_MESSAGE = (
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
@@ -37,7 +38,26 @@ def canonical_quantity(text: str) -> str:
     Raises:
         ValueError: It is not a quantity.
     """
-    value, suffix = _parse(text)
+    return _written(*_parse(text))
+
+
+def total_quantity(texts: Iterable[str]) -> str:
+    """The sum, written in the form of the first that is not zero, as `Quantity.Add` keeps it.
+
+    Raises:
+        ValueError: One is not a quantity.
+    """
+    total, form = Decimal(0), ""
+    for text in texts:
+        value, suffix = _parse(text)
+        if total == 0:
+            form = suffix
+        total += value
+    return _written(total, form)
+
+
+def _written(value: Decimal, suffix: str) -> str:
+    """A value in the form that the suffix belongs to: binary, decimal or with an exponent."""
     if value == 0:
         return "0"
     if suffix in _BINARY and abs(value) >= 1024 and value == value.to_integral_value():

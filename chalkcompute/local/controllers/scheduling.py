@@ -13,6 +13,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
+from chalkcompute.local.apimachinery.pod_resources import pod_requests
 from chalkcompute.local.apimachinery.quantity import parse_quantity
 from chalkcompute.local.controllers.claims import claims_of
 from chalkcompute.local.controllers.objects import is_deleting
@@ -29,7 +30,6 @@ ONE_POD = "node has pod using PersistentVolumeClaim with the same name and ReadW
 _NO_VICTIMS = "No preemption victims found for incoming pod."
 _NOT_HELPFUL = "Preemption is not helpful for scheduling."
 _NO_CLAIMS: Mapping[str, Manifest] = MappingProxyType({})
-_NONE = Decimal(0)
 _UNSCHEDULABLE_TAINT = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 
 
@@ -180,31 +180,8 @@ def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def requests_of(pod: Manifest) -> dict[str, Decimal]:
-    """What a Pod asks for: the sum of its containers, or an init container where that is more.
-
-    Sidecars count to both: they run beside the containers, and beside the init containers after them.
-    """
-    sidecars: dict[str, Decimal] = {}
-    initial: dict[str, Decimal] = {}
-    for container in pod["spec"].get("initContainers") or ():
-        own = _sum(_requests(container), sidecars)
-        if container.get("restartPolicy") == "Always":
-            sidecars = own
-        initial = {name: max(own.get(name, _NONE), initial.get(name, _NONE)) for name in {*own, *initial}}
-    wanted = sidecars
-    for container in pod["spec"]["containers"]:
-        wanted = _sum(wanted, _requests(container))
-    return {name: max(wanted.get(name, _NONE), initial.get(name, _NONE)) for name in {**wanted, **initial}}
-
-
-def _sum(one: Mapping[str, Decimal], other: Mapping[str, Decimal]) -> dict[str, Decimal]:
-    return {name: one.get(name, _NONE) + other.get(name, _NONE) for name in {**one, **other}}
-
-
-def _requests(container: Mapping[str, Any]) -> dict[str, Decimal]:
-    resources = container.get("resources") or {}
-    stated = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
-    return {resource: parse_quantity(str(amount)) for resource, amount in stated.items()}
+    """What a Pod asks for, in the resources' own units."""
+    return {name: parse_quantity(amount) for name, amount in pod_requests(pod["spec"]).items()}
 
 
 def _resources_misfit(pod: Manifest, node: Manifest, others: Sequence[Manifest]) -> _Misfit | None:

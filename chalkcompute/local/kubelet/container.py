@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from chalkcompute.local.apimachinery.pod_resources import effective_limits
 from chalkcompute.local.apimachinery.quantity import parse_quantity
 from chalkcompute.local.gpus import device_files, visible_devices
 from chalkcompute.local.kubelet.backoff import BackOff
@@ -201,7 +202,7 @@ class ContainerRunner:
     def _resolve(self, run: int) -> ReplicaSpec:
         context, spec, pod = self._context, self.spec, self._context.pod
         env = container_environment(pod, spec, context.facts, context.lookup)
-        limits = (spec.get("resources") or {}).get("limits") or {}
+        limits = effective_limits(pod["spec"], spec)
         gpus = context.gpus.assign(pod["metadata"]["uid"], self.name, wanted_gpus(spec))
         self._message_file = context.volumes.termination_message(pod, self.name, run)
         message_path = spec.get("terminationMessagePath") or "/dev/termination-log"
@@ -220,8 +221,8 @@ class ContainerRunner:
             mounts=(*context.volumes.mounts(pod, spec, lambda text: expand(text, env)), message),
             ports=tuple(p["containerPort"] for p in spec.get("ports") or () if p.get("protocol") in _TCP),
             # A limit of 0 is none, as for container runtimes.
-            cpu_limit=float(parse_quantity(str(limits.get("cpu") or 0))) or None,
-            memory_limit=int(parse_quantity(str(limits.get("memory") or 0))) or None,
+            cpu_limit=float(parse_quantity(limits.get("cpu", "0"))) or None,
+            memory_limit=int(parse_quantity(limits.get("memory", "0"))) or None,
             gpus=tuple(gpu.id for gpu in gpus),
             devices=device_files(gpus),
             log_path=context.logs.begin(pod, self.name, run),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from chalkcompute.local.apimachinery.pod_resources import shared_limits
 from chalkcompute.local.apimachinery.status import StatusError
 from chalkcompute.local.controllers.events import EventRecorder
 from chalkcompute.local.kubelet.backoff import BackOffSettings
@@ -170,8 +171,15 @@ class PodWorker:
         fields = unsupported_fields(self.pod)
         if fields:
             listed = ", ".join(f"spec.{field}" for field in fields)
-            message = f"the local cluster does not act upon {listed}"
-            self.events.event(self.pod, "Warning", "NotSupported", message)
+            self._not_supported(f"the local cluster does not act upon {listed}")
+        if shared := shared_limits(self.pod["spec"]):
+            listed = ", ".join(f"spec.resources.limits[{name}]" for name in shared)
+            self._not_supported(
+                f"the local cluster holds each container to {listed} by itself, not all of them together"
+            )
+
+    def _not_supported(self, message: str) -> None:
+        self.events.event(self.pod, "Warning", "NotSupported", message)
 
     async def _set_up_volumes(self) -> None:
         while True:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
+from chalkcompute.local.apimachinery.pod_resources import amounts_of, has_pod_resources
 from chalkcompute.local.apimachinery.quantity import parse_quantity
 from chalkcompute.local.controllers.objects import format_time
 from chalkcompute.local.ports import Manifest
@@ -220,8 +221,10 @@ def pod_status(
         "startTime": old.get("startTime") or format_time(now),
         "containerStatuses": [state.to_status() for state in main],
         "qosClass": qos_class(pod),
-        "resources": {},
+        "resources": pod["spec"].get("resources") or {},
     }
+    if requests := amounts_of(pod["spec"], "requests"):
+        status["allocatedResources"] = requests
     if pod_ip:
         status |= {"podIP": pod_ip, "podIPs": [{"ip": pod_ip}]}
     if init:
@@ -232,10 +235,10 @@ def pod_status(
 def qos_class(pod: Manifest) -> str:
     """`status.qosClass`: who is the first to go when memory runs out (`pkg/apis/core/v1/helper/qos`)."""
     spec = pod["spec"]
-    resources = [
-        c.get("resources") or {}
-        for c in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
-    ]
+    holders = (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
+    if has_pod_resources(spec):  # what it says as a whole is all that counts
+        holders = (spec,)
+    resources = [each.get("resources") or {} for each in holders]
     asked = [
         (kind, name)
         for each in resources

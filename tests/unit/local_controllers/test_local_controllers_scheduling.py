@@ -129,11 +129,21 @@ def test_a_cordoned_node_takes_no_pods(pod: Make, node: Manifest) -> None:
     assert outcome == Refused(f"0/1 nodes are available: 1 node(s) were unschedulable. {NO_HELP}")
 
 
-def test_limits_stand_in_for_requests_and_init_containers_count_by_the_largest(pod: Make) -> None:
+def test_init_containers_count_by_the_largest(pod: Make) -> None:
     wanting = pod("a")
-    wanting["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "1"}, "requests": {"memory": "1Gi"}}
+    wanting["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1", "memory": "1Gi"}}
     wanting["spec"]["initContainers"] = [{"name": "i", "resources": {"requests": {"cpu": "3"}}}]
     assert requests_of(wanting) == {"cpu": 3, "memory": 2**30}
+
+
+def test_a_pod_is_placed_by_what_it_asks_for_as_a_whole(pod: Make, node: Manifest) -> None:
+    wanting = asking(pod("a", node=""), cpu="1")
+    wanting["spec"]["resources"] = {"requests": {"cpu": "3"}}
+    assert place(wanting, [node], []) == Refused(f"0/1 nodes are available: 1 Insufficient cpu. {NO_HELP}")
+    wanting["spec"]["resources"] = {"requests": {"cpu": "1500m"}}
+    assert place(wanting, [node], []) == Placed("node1")
+    other = asking(pod("b"), cpu="1")
+    assert isinstance(place(wanting, [node], [other]), Refused)
 
 
 def test_only_our_own_waiting_pods_are_placed(pod: Make) -> None:

@@ -323,6 +323,34 @@ def test_what_has_no_effect_is_said(cluster: RunCluster) -> None:
     cluster(scenario)
 
 
+def test_limits_of_the_whole_pod_hold_its_container(cluster: RunCluster) -> None:
+    async def scenario(made: Cluster) -> None:
+        amounts = {"memory": "50Mi", "cpu": "100m"}
+        made.run_pod(pod={"resources": {"limits": amounts}})
+        replica = await made.running()
+        assert (replica.spec.memory_limit, replica.spec.cpu_limit) == (50 << 20, 0.1)
+        status = made.pod()["status"]
+        assert status["resources"] == {"limits": amounts, "requests": amounts}
+        assert (status["allocatedResources"], status["qosClass"]) == (amounts, "Guaranteed")
+        assert made.events("NotSupported") == []
+
+    cluster(scenario)
+
+
+def test_limits_that_are_not_shared_out_are_told_of(cluster: RunCluster) -> None:
+    async def scenario(made: Cluster) -> None:
+        beside = {"name": "beside", "image": "i", "restartPolicy": "Always"}
+        made.run_pod(pod={"resources": {"limits": {"memory": "50Mi"}}, "initContainers": [beside]})
+        await made.running(2)
+        assert {replica.spec.memory_limit for replica in made.runtime.replicas} == {50 << 20}
+        assert made.events("NotSupported") == [
+            "the local cluster holds each container to spec.resources.limits[memory] by itself, "
+            "not all of them together"
+        ]
+
+    cluster(scenario)
+
+
 def test_volumes(cluster: RunCluster) -> None:
     volumes: list[dict[str, Any]] = [
         {"name": "config", "configMap": {"name": "settings", "items": [{"key": "a", "path": "deep/a.txt"}]}},

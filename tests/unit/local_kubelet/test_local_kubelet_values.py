@@ -212,6 +212,20 @@ def test_quality_of_service(containers: list[dict[str, Any]], expected: str) -> 
     assert qos_class({"spec": {"containers": containers}}) == expected
 
 
+@pytest.mark.parametrize(
+    ("whole", "expected"),
+    [
+        (resources({"cpu": "1", "memory": "1Gi"}, {"cpu": "1", "memory": "1Gi"}), "Guaranteed"),
+        (resources({"cpu": "1"}, {"cpu": "1"}), "Burstable"),
+        (resources({"memory": "1Gi"}, {}), "Burstable"),
+        (resources({}, {}), "Burstable"),
+    ],
+)
+def test_what_a_pod_says_as_a_whole_is_its_quality_of_service(whole: dict[str, Any], expected: str) -> None:
+    containers = [resources({"cpu": "100m"}, {}), {}]
+    assert qos_class({"spec": {"containers": containers, **whole}}) == expected
+
+
 def test_binary_data_is_for_files_only() -> None:
     made = {"kind": "ConfigMap", "data": {"A": "1"}, "binaryData": {"B": "AA=="}}
     source = {"envFrom": [{"configMapRef": {"name": "c"}}]}

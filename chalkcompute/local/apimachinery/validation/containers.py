@@ -11,16 +11,18 @@ from chalkcompute.local.apimachinery.names import (
     label_key_problem,
     port_name_problem,
 )
+from chalkcompute.local.apimachinery.pod_resources import is_huge_page, is_pod_level
 from chalkcompute.local.apimachinery.quantity import parse_quantity
 from chalkcompute.local.apimachinery.validation.problems import Problems
 from chalkcompute.local.apimachinery.validation.services import port_problem
 
-__all__ = ["check_container"]
+__all__ = ["check_container", "check_resources"]
 
 _PULL = ("Always", "IfNotPresent", "Never")
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _MESSAGES = ("FallbackToLogsOnError", "File")
 _NATIVE = ("cpu", "memory", "ephemeral-storage")
+_POD_LEVEL = ("cpu", "hugepages-", "memory")
 _ACTIONS = ("exec", "httpGet", "tcpSocket", "grpc")
 _NOT_NEGATIVE = "must be greater than or equal to 0"
 
@@ -49,7 +51,7 @@ def check_container(
     _check_ports(ports, f"{field}.ports", problems)
     _check_env(container.get("env") or [], f"{field}.env", problems)
     _check_mounts(container.get("volumeMounts") or [], f"{field}.volumeMounts", volumes, problems)
-    _check_resources(container.get("resources") or {}, f"{field}.resources", problems)
+    check_resources(container.get("resources") or {}, f"{field}.resources", problems)
     for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
         if container.get(probe) is not None:
             _check_probe(container[probe], f"{field}.{probe}", probe, problems)
@@ -129,14 +131,20 @@ def _check_mounts(mounts: list[dict[str, Any]], field: str, volumes: set[str], p
             problems.invalid(f"{below}.subPath", sub_path, "must not contain '..'")
 
 
-def _check_resources(resources: dict[str, Any], field: str, problems: Problems) -> None:
+def check_resources(
+    resources: dict[str, Any], field: str, problems: Problems, *, whole_pod: bool = False
+) -> None:
+    """Requests and limits of a container, or of a Pod as a whole."""
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
     for part, values in (("limits", limits), ("requests", requests)):
         for name, text in values.items():
-            _check_amount(name, text, f"{field}.{part}[{name}]", f"{field}.{part}", problems)
+            below = f"{field}.{part}[{name}]"
+            _check_amount(name, text, below, f"{field}.{part}", problems)
+            if whole_pod and ("/" in name or name in _NATIVE) and not is_pod_level(name):
+                problems.unsupported(below, name, _POD_LEVEL)
     for name, text in requests.items():
         limit = limits.get(name)
-        extended = name not in _NATIVE and not name.startswith("hugepages-")
+        extended = name not in _NATIVE and not is_huge_page(name)
         if limit is None:
             if extended:
                 problems.required(f"{field}.limits", "Limit must be set for non overcommitable resources")
@@ -150,7 +158,7 @@ def _check_resources(resources: dict[str, Any], field: str, problems: Problems) 
 
 def _check_amount(name: str, text: str, field: str, parent: str, problems: Problems) -> None:
     problems.named(parent, name, label_key_problem(name))
-    if "/" not in name and name not in _NATIVE and not name.startswith("hugepages-"):
+    if "/" not in name and name not in _NATIVE and not is_huge_page(name):
         problems.invalid(field, name, "must be a standard resource type or fully qualified")
     value = parse_quantity(text)
     if value < 0:

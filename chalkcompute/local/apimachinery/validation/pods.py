@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from chalkcompute.local.apimachinery.names import dns_label_problem, label_key_problem
-from chalkcompute.local.apimachinery.validation.containers import check_container
+from chalkcompute.local.apimachinery.pod_resources import amounts_of, container_totals, is_huge_page
+from chalkcompute.local.apimachinery.quantity import parse_quantity
+from chalkcompute.local.apimachinery.validation.containers import check_container, check_resources
 from chalkcompute.local.apimachinery.validation.problems import Problems
 
 __all__ = ["check_pod", "check_pod_change", "check_pod_spec"]
@@ -26,6 +28,9 @@ def check_pod(obj: dict[str, Any], problems: Problems) -> None:
 def check_pod_spec(spec: dict[str, Any], field: str, problems: Problems) -> None:
     """The Pod spec at `field`."""
     volumes = _check_volumes(spec.get("volumes") or [], f"{field}.volumes", problems)
+    if resources := spec.get("resources"):
+        check_resources(resources, f"{field}.resources", problems, whole_pod=True)
+        _check_whole(spec, f"{field}.resources", problems)
     grace = spec.get("terminationGracePeriodSeconds")
     containers = spec.get("containers") or []
     if not containers:
@@ -56,6 +61,25 @@ def check_pod_spec(spec: dict[str, Any], field: str, problems: Problems) -> None
         problems.named(f"{field}.nodeSelector", key, label_key_problem(key))
     for index, toleration in enumerate(spec.get("tolerations") or []):
         _check_toleration(toleration, f"{field}.tolerations[{index}]", problems)
+
+
+def _check_whole(spec: dict[str, Any], field: str, problems: Problems) -> None:
+    """A Pod as a whole asks for as much as its containers, and none may have more than it."""
+    for part in ("requests", "limits"):
+        totals = container_totals(spec, part)
+        for name, whole in amounts_of(spec, part).items():
+            least = totals.get(name, "0")
+            counts = part == "requests" or is_huge_page(name)  # limits may be overcommitted
+            if counts and parse_quantity(least) > parse_quantity(whole):
+                why = f"must be greater than or equal to aggregate container {part} of {least}"
+                problems.invalid(f"{field}.{part}[{name}]", whole, why)
+    limits = amounts_of(spec, "limits")
+    for index, container in enumerate(spec.get("containers") or []):
+        for name, own in amounts_of(container, "limits").items():
+            if name in limits and parse_quantity(own) > parse_quantity(limits[name]):
+                why = f"must be less than or equal to pod limits of {limits[name]}"
+                # The path is below the Pod's resources with a real server, too.
+                problems.invalid(f"{field}.containers[{index}][{name}].limits", own, why)
 
 
 def check_pod_change(new: dict[str, Any], old: dict[str, Any], problems: Problems) -> None:
