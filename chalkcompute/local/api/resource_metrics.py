@@ -18,6 +18,7 @@ from chalkcompute.local.api.listing import Selection, select
 from chalkcompute.local.apimachinery.kinds import by_kind
 from chalkcompute.local.apimachinery.quantity import canonical_quantity, parse_quantity
 from chalkcompute.local.apimachinery.status import StatusError
+from chalkcompute.local.clock import duration
 from chalkcompute.local.controllers.objects import format_time
 from chalkcompute.local.measures import Metrics, NodeUsage, PodUsage
 from chalkcompute.local.ports import Api, Manifest
@@ -117,19 +118,6 @@ def node_metrics(usage: NodeUsage, labels: Mapping[str, str], now: datetime) -> 
         **_measured(usage.timestamp, usage.window),
         "usage": _usage(usage.cpu_nanocores, usage.memory_bytes),
     }
-
-
-def duration(seconds: float) -> str:
-    """A span as Go writes it, in milliseconds at its finest: `14.994s`, `1m0.5s`, `500ms`."""
-    milliseconds = round(seconds * 1000)
-    if milliseconds < 1000:
-        return f"{milliseconds}ms" if milliseconds else "0s"
-    minutes, rest = divmod(milliseconds, 60_000)
-    hours, minutes = divmod(minutes, 60)
-    text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
-    if hours:
-        return f"{hours}h{minutes}m{text}"
-    return f"{minutes}m{text}" if minutes else text
 
 
 def _target(rest: list[str]) -> tuple[str, str, str]:

@@ -83,5 +83,5 @@ def _prober(kind: str, probe: Mapping[str, Any], container: Probed, started_at: 
         container.spec,
         container.pod_ip,
         started_at=started_at,
-        on_failure=lambda text: container.probe_failed(f"{kind} probe failed: {text}"),
+        on_failure=lambda text: container.probe_failed(f"{kind} probe {text}"),
     )

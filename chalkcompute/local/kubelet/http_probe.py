@@ -6,23 +6,36 @@ Source: `pkg/probe/http`. Messages are Go's, for tools that read Events.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-__all__ = ["HttpProblemError", "Request", "dial_error", "get_status", "request_of"]
+from chalkcompute.local.kubelet.dial import Connection, NetworkError, connected, host_port
+
+__all__ = ["BodyProblemError", "HttpProblemError", "Request", "get_status", "request_of"]
 
 _BODY_BYTES = 10 * 1024
+_LINE_BYTES = 64 * 1024  # what a stream of asyncio keeps of one line
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 10
-_REFUSED = (111, 61)  # ECONNREFUSED of Linux and of macOS
 _PORTS = {"http": 80, "https": 443}
+_LATE = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+_LATE_BODY = "context deadline exceeded (Client.Timeout or context cancellation while reading body)"
+_BROKEN = "net/http: HTTP/1.x transport connection broken"
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 class HttpProblemError(Exception):
     """There is no answer to judge; the text says why."""
+
+
+class BodyProblemError(Exception):
+    """The answer began, and its body broke off; the text says how."""
+
+
+class _MalformedError(Exception):
+    """What came is not HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +54,27 @@ class Request:
 def request_of(http: Mapping[str, Any], host: str, port: int) -> Request:
     """The request of an `httpGet`: its headers stand in for the kubelet's own of the same name."""
     scheme, path = (http.get("scheme") or "HTTP").lower(), http.get("path") or "/"
-    url = f"{scheme}://{host}:{port}{path if path.startswith('/') else '/' + path}"
+    url = f"{scheme}://{host_port(host, port)}{path if path.startswith('/') else '/' + path}"
     given = [(header["name"], header.get("value") or "") for header in http.get("httpHeaders") or ()]
     names = {name.lower() for name, _ in given}
-    own = [("Host", f"{host}:{port}"), ("User-Agent", "kube-probe/1.36"), ("Accept", "*/*")]
+    own = [("Host", host_port(host, port)), ("User-Agent", "kube-probe/1.36"), ("Accept", "*/*")]
     kept = [header for header in own if header[0].lower() not in names]
     # An empty User-Agent or Accept of a probe means that none is sent.
     sent = [header for header in given if header[1] or header[0].lower() not in ("user-agent", "accept")]
     return Request(url, (*kept, *sent, ("Connection", "close")))
 
 
-async def get_status(request: Request) -> int:
-    """The status of the answer, after redirects that stay on the host.
+async def get_status(request: Request, seconds: float) -> int:
+    """The status of the answer, after redirects that stay on the host; its body is read within the time.
 
     Raises:
         HttpProblemError: None came.
+        BodyProblemError: One came, and not its body.
     """
+    deadline = asyncio.get_running_loop().time() + seconds
     host = urlsplit(request.url).hostname
     for _ in range(_MOST_REDIRECTS):
-        status, location = await _get(request)
+        status, location = await _get(request, deadline)
         if status not in _REDIRECTS or not location:
             return status
         target = urljoin(request.url, location)
@@ -74,55 +89,88 @@ def _headers_for(url: str, headers: Iterable[tuple[str, str]]) -> Iterable[tuple
         yield (name, urlsplit(url).netloc) if name.lower() == "host" else (name, value)
 
 
-async def _get(request: Request) -> tuple[int, str]:
+async def _get(request: Request, deadline: float) -> tuple[int, str]:
     """Status and `Location` of one exchange."""
     parts = urlsplit(request.url)
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+    answered = False
     try:
-        return await _exchange(request, host, port, tls=parts.scheme == "https")
-    except OSError as error:
-        raise HttpProblemError(f'Get "{request.url}": {dial_error(f"{host}:{port}", error)}') from None
+        async with (
+            asyncio.timeout_at(deadline),
+            connected(host, port, tls=parts.scheme == "https") as connection,
+        ):
+            status, headers = await _head(request, connection)
+            answered = True
+            # The whole of it counts to the time; and who does not read on breaks a simple server's pipe.
+            await _read_body(connection.reader, headers)
+    except TimeoutError:
+        why = _LATE_BODY if answered else _LATE
     except EOFError:
-        raise HttpProblemError(f'Get "{request.url}": EOF') from None
-    except (ValueError, IndexError):
-        raise HttpProblemError(f'Get "{request.url}": net/http: malformed HTTP response') from None
-
-
-def dial_error(address: str, error: OSError) -> str:
-    """A failed connection in Go's words."""
-    why = "connect: connection refused" if error.errno in _REFUSED else str(error)
-    return f"dial tcp {address}: {why}"
-
-
-async def _exchange(request: Request, host: str, port: int, *, tls: bool) -> tuple[int, str]:
-    context = None
-    if tls:  # the kubelet does not verify, either: it knows the address, not the name
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    reader, writer = await asyncio.open_connection(host, port, ssl=context)
-    try:
-        parts = urlsplit(request.url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in request.headers)]
-        writer.write("\r\n".join((*lines, "", "")).encode())
-        status, headers = await _read_head(reader)
-        # The whole of it counts to the probe's time; and who does not read on breaks a simple server's pipe.
-        await _read_body(reader, headers)
+        why = "unexpected EOF"
+    except asyncio.LimitOverrunError:
+        why = "http: suspiciously long trailer after chunked body"
+    except ValueError:
+        why = "invalid byte in chunk length"
+    except (NetworkError, _MalformedError) as error:
+        why = str(error)
+    else:
         return status, headers.get("location", "")
-    finally:
-        writer.close()
+    if answered:
+        raise BodyProblemError(why)
+    raise HttpProblemError(f'Get "{request.url}": {why}')
 
 
-async def _read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
-    while True:
-        status = int((await reader.readuntil(b"\n")).split(None, 2)[1])
-        headers: dict[str, str] = {}
-        while (line := (await reader.readuntil(b"\n")).strip()) != b"":
-            name, _, value = line.decode("latin-1").partition(":")
-            headers[name.strip().lower()] = value.strip()
-        if status >= 200:  # before it come interim answers
-            return status, headers
+async def _head(request: Request, connection: Connection) -> tuple[int, dict[str, str]]:
+    """Ask, and read up to where the body begins."""
+    parts = urlsplit(request.url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in request.headers)]
+    connection.writer.write("\r\n".join((*lines, "", "")).encode())
+    reader = connection.reader
+    try:
+        while True:
+            status = _status_of(await reader.readuntil(b"\n"))
+            headers: dict[str, str] = {}
+            while (line := (await reader.readuntil(b"\n")).strip()) != b"":
+                name, colon, value = line.decode("latin-1").partition(":")
+                if not colon:
+                    raise _MalformedError(f"{_BROKEN}: malformed MIME header: missing colon: {_quoted(line)}")
+                headers[name.strip().lower()] = value.strip()
+            if status >= 200:  # before it come interim answers
+                return status, headers
+    except asyncio.IncompleteReadError as error:
+        raise _MalformedError(f"{_BROKEN}: unexpected EOF" if error.partial else "EOF") from None
+    except asyncio.LimitOverrunError:
+        why = f"net/http: server response headers exceeded {_LINE_BYTES} bytes; aborted"
+        raise _MalformedError(f"{_BROKEN}: {why}") from None
+
+
+def _status_of(line: bytes) -> int:
+    """The status of a status line, which is looked at in the order in which Go looks."""
+    line = line.rstrip(b"\r\n")
+    version, space, rest = line.partition(b" ")
+    number = rest.lstrip(b" ").partition(b" ")[0]
+    if not space:
+        raise _MalformedError(f"{_BROKEN}: malformed HTTP response {_quoted(line)}")
+    if len(number) != 3 or not number.isdigit():
+        raise _MalformedError(f"{_BROKEN}: malformed HTTP status code {_quoted(number)}")
+    if len(version) != 8 or not version.startswith(b"HTTP/"):
+        raise _MalformedError(f"{_BROKEN}: malformed HTTP version {_quoted(version)}")
+    return int(number)
+
+
+def _quoted(data: bytes) -> str:
+    """As `%q` of Go shows it."""
+    shown = []
+    for symbol in data.decode(errors="surrogateescape"):
+        code = ord(symbol)
+        if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
+            shown.append(f"\\x{code - 0xDC00:02x}")
+        elif symbol in _ESCAPES or symbol.isprintable():
+            shown.append(_ESCAPES.get(symbol, symbol))
+        else:
+            shown.append(f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}")
+    return f'"{"".join(shown)}"'
 
 
 async def _read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> None:

@@ -11,8 +11,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chalkcompute.local.kubelet.dial import NetworkError, connected, host_port
 from chalkcompute.local.kubelet.grpc_health import check_health
-from chalkcompute.local.kubelet.http_probe import HttpProblemError, dial_error, get_status, request_of
+from chalkcompute.local.kubelet.http_probe import BodyProblemError, HttpProblemError, get_status, request_of
 
 __all__ = ["ProbeFailedError", "Prober", "Tally", "check", "check_http", "port_number"]
 
@@ -22,7 +23,21 @@ _WARM_UP_SECONDS = 1.0  # before it no failure counts, or is told of
 
 
 class ProbeFailedError(Exception):
-    """The check failed; the text says how."""
+    """The check failed; the text says how.
+
+    Attributes:
+        state: "" for an answer that counts, or for none. Otherwise the check itself went wrong, which counts
+            neither way: the state that the kubelet speaks of then.
+    """
+
+    def __init__(self, why: str, state: str = "") -> None:
+        super().__init__(why)
+        self.state = state
+
+    @property
+    def event(self) -> str:
+        """What the Event says after the probe's kind."""
+        return f"errored and resulted in {self.state} state: {self}" if self.state else f"failed: {self}"
 
 
 def port_number(port: int | str, container: Mapping[str, Any]) -> int:
@@ -38,7 +53,7 @@ def port_number(port: int | str, container: Mapping[str, Any]) -> int:
             return int(declared["containerPort"])
     if port.isdigit():
         return int(port)
-    raise ProbeFailedError(f"couldn't find port: {port}")
+    raise ProbeFailedError(f'strconv.Atoi: parsing "{port}": invalid syntax', "unknown")
 
 
 async def check(probe: Mapping[str, Any], container: Mapping[str, Any], pod_ip: str) -> None:
@@ -53,7 +68,9 @@ async def check(probe: Mapping[str, Any], container: Mapping[str, Any], pod_ip: 
     elif (http := probe.get("httpGet")) is not None:
         await check_http(http, container, pod_ip, timeout)
     elif (grpc := probe.get("grpc")) is not None:
-        await _check_grpc(pod_ip, grpc["port"], grpc.get("service") or "", timeout)
+        why = await check_health(pod_ip, grpc["port"], grpc.get("service") or "", timeout)
+        if why is not None:
+            raise ProbeFailedError(why)
     else:
         raise ProbeFailedError(
             "exec probes are not supported by the local cluster yet; use httpGet or tcpSocket"
@@ -61,28 +78,13 @@ async def check(probe: Mapping[str, Any], container: Mapping[str, Any], pod_ip: 
 
 
 async def _check_tcp(host: str, port: int, timeout: float) -> None:
-    address = f"{host}:{port}"
     try:
-        async with asyncio.timeout(timeout):
-            _, writer = await asyncio.open_connection(host, port)
+        async with asyncio.timeout(timeout), connected(host, port):
+            pass
     except TimeoutError:
-        raise ProbeFailedError(f"dial tcp {address}: i/o timeout") from None
-    except OSError as error:
-        raise ProbeFailedError(dial_error(address, error)) from None
-    writer.close()
-
-
-async def _check_grpc(host: str, port: int, service: str, timeout: float) -> None:
-    address = f"{host}:{port}"
-    try:
-        async with asyncio.timeout(timeout):
-            why = await check_health(host, port, service)
-    except TimeoutError:
-        raise ProbeFailedError(f'timeout: failed to connect service "{address}" within {timeout}s') from None
-    except (OSError, EOFError) as error:
-        why = f'error: health rpc failed: connection to "{address}": {error}'
-    if why is not None:
-        raise ProbeFailedError(why)
+        raise ProbeFailedError(f"dial tcp {host_port(host, port)}: i/o timeout") from None
+    except NetworkError as error:
+        raise ProbeFailedError(str(error)) from None
 
 
 async def check_http(
@@ -95,14 +97,11 @@ async def check_http(
     """
     request = request_of(http, http.get("host") or pod_ip, port_number(http["port"], container))
     try:
-        async with asyncio.timeout(timeout):
-            status = await get_status(request)
-    except TimeoutError:
-        raise ProbeFailedError(
-            f'Get "{request.url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
-        ) from None
+        status = await get_status(request, timeout)
     except HttpProblemError as error:
         raise ProbeFailedError(str(error)) from None
+    except BodyProblemError as error:
+        raise ProbeFailedError(str(error), "failure") from None
     if not 200 <= status < 400:
         raise ProbeFailedError(f"HTTP probe failed with statuscode: {status}")
 
@@ -142,7 +141,7 @@ class Prober:
         container: The container's spec.
         pod_ip: Where to knock.
         started_at: When the container started, on the loop's clock.
-        on_failure: Called with the text of each failure that counts.
+        on_failure: Called with the text of each failure that is told of, `failed: ...`.
     """
 
     probe: Mapping[str, Any]
@@ -171,10 +170,12 @@ class Prober:
         while True:
             failure = await self._once()
             if failure is not None:
-                self.on_failure(failure)
-            verdict = tally.note(failure is None)
-            if verdict is not None:
-                yield verdict
+                self.on_failure(failure.event)
+            # As the kubelet, which throws away the result of a check that could not be made.
+            if failure is None or not failure.state:
+                verdict = tally.note(failure is None)
+                if verdict is not None:
+                    yield verdict
             cold = cold and failure is not None
             # As a ticker: a slow check does not put the next one off, unless it takes longer than the period.
             due = max(due + period, loop.time())
@@ -200,9 +201,9 @@ class Prober:
             return False
         return True
 
-    async def _once(self) -> str | None:
+    async def _once(self) -> ProbeFailedError | None:
         try:
             await check(self.probe, self.container, self.pod_ip)
         except ProbeFailedError as error:
-            return str(error)
+            return error
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chalkcompute.local.api.resource_metrics import duration
+from chalkcompute.local.clock import duration
 from chalkcompute.local.measures import ContainerUsage, NodeUsage, PodUsage
 from tests.unit.local_api.conftest import Cluster, write_certificate
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+import socket
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -78,13 +80,110 @@ def test_tcp() -> None:
         (HTTP_OK, None),
         (b"HTTP/1.1 302 Found\r\n\r\n", None),
         (HTTP_BAD, "HTTP probe failed with statuscode: 503"),
-        (b"SMTP ready\r\n", 'Get "http://127.0.0.1:PORT/healthz": net/http: malformed HTTP response'),
+        (b"SMTP", 'Get "http://127.0.0.1:PORT/healthz": BROKEN: unexpected EOF'),
+        (b"SMTP\r\n", 'Get "http://127.0.0.1:PORT/healthz": BROKEN: malformed HTTP response "SMTP"'),
+        (
+            b'\x15\xff"\xc3\xa9\t\n',
+            'Get "http://127.0.0.1:PORT/healthz": BROKEN: malformed HTTP response "\\x15\\xff\\"é\\t"',
+        ),
+        (
+            b"SMTP ready\r\n",
+            'Get "http://127.0.0.1:PORT/healthz": BROKEN: malformed HTTP status code "ready"',
+        ),
+        (
+            b"SMTP 220 ready\r\n",
+            'Get "http://127.0.0.1:PORT/healthz": BROKEN: malformed HTTP version "SMTP"',
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nnone\r\n",
+            'Get "http://127.0.0.1:PORT/healthz": BROKEN: malformed MIME header: missing colon: "none"',
+        ),
+        (
+            bytes(70_000),
+            'Get "http://127.0.0.1:PORT/healthz": BROKEN: net/http: server response headers exceeded 65536 '
+            "bytes; aborted",
+        ),
         (b"", 'Get "http://127.0.0.1:PORT/healthz": EOF'),
         (None, 'Get "http://127.0.0.1:PORT/healthz": dial tcp 127.0.0.1:PORT: connect: connection refused'),
     ],
 )
 def test_http(answer: bytes | None, wanted: str | None) -> None:
+    wanted = wanted and wanted.replace("BROKEN", "net/http: HTTP/1.x transport connection broken")
     assert failure(lambda port: {"httpGet": {"path": "/healthz", "port": port}}, answer) == wanted
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [
+        (HTTP_OK, "http: server gave HTTP response to HTTPS client"),
+        (b"\x15\x03\x03\x00\x02\x02\x28", "remote error: tls: handshake failure"),
+        (b"", "EOF"),
+        (None, "dial tcp 127.0.0.1:PORT: connect: connection refused"),
+    ],
+)
+def test_a_server_without_tls(answer: bytes | None, wanted: str) -> None:
+    found = failure(lambda port: {"httpGet": {"path": "/", "port": port, "scheme": "HTTPS"}}, answer)
+    assert found == f'Get "https://127.0.0.1:PORT/": {wanted}'
+
+
+def test_a_server_that_resets_the_connection() -> None:
+    async def main() -> str:
+        async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            connection = writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+
+        async with stream_server(reset) as port:
+            with pytest.raises(ProbeFailedError) as caught:
+                await check({"httpGet": {"port": port}, **PATIENT}, {}, "127.0.0.1")
+            return str(caught.value).replace(str(port), "PORT")
+
+    ends = r"127\.0\.0\.1:\d+->127\.0\.0\.1:PORT"
+    assert re.fullmatch(
+        rf'Get "http://127.0.0.1:PORT/": read tcp {ends}: read: connection reset by peer', asyncio.run(main())
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "no such host"),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "server misbehaving"),
+    ],
+)
+def test_hosts_that_have_no_address(monkeypatch: pytest.MonkeyPatch, error: OSError, wanted: str) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("socket.getaddrinfo", fail)
+    for probe, before in (
+        ({"tcpSocket": {"host": "db.test", "port": 1}}, ""),
+        ({"httpGet": {"host": "db.test", "port": 1}}, 'Get "http://db.test:1/": '),
+    ):
+        with pytest.raises(ProbeFailedError) as caught:
+            asyncio.run(check({**probe, **PATIENT}, {}, "127.0.0.1"))
+        assert str(caught.value) == f"{before}dial tcp: lookup db.test: {wanted}"
+
+
+def test_a_host_with_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{n}", 0)) for n in (2, 1)]
+
+    async def main() -> None:
+        async with Server() as server:
+            with reserved_port() as nobody:
+                for port in (nobody, server.port):
+                    now = [(*entry[:4], (entry[4][0], port)) for entry in found]
+                    monkeypatch.setattr("socket.getaddrinfo", lambda *_, now=now, **__: now)
+                    if port == nobody:
+                        with pytest.raises(
+                            ProbeFailedError, match=f"^dial tcp 127.0.0.2:{nobody}: connect: "
+                        ):
+                            await check({"tcpSocket": {"host": "db.test", "port": port}, **PATIENT}, {}, "")
+                    else:
+                        await check({"tcpSocket": {"host": "db.test", "port": port}, **PATIENT}, {}, "")
+
+    asyncio.run(main())
 
 
 def test_http_request() -> None:
@@ -118,6 +217,31 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return struct.pack("!I", len(payload))[1:] + struct.pack("!BBI", kind, flags, stream) + payload
 
 
+SETTINGS = frame(4, 0, 0, b"")
+UNCONNECTED = 'timeout: failed to connect service "127.0.0.1:PORT" within 30s: context deadline exceeded'
+NOT_IMPLEMENTED = "error: this server does not implement the grpc health protocol (grpc.health.v1.Health)"
+RPC = "error: health rpc probe failed: rpc error: code ="
+NO_MESSAGE = "cardinality violation: received no response message from non-server-streaming RPC"
+
+
+CODED = SETTINGS + frame(
+    1,
+    0x2D,
+    1,
+    bytes.fromhex(
+        "02 00000000 00 88 40 88 9acac8b21234da8f 81 6f"
+        "40 89 9acac8b5254207317f 8b b6aeb51fc54a20b677310b 0000"
+    ),
+)
+"""Trailers with padding and a priority, their literals in Huffman code: grpc-status 5, `unknown service`."""
+
+
+def refused(code: int, message: bytes) -> bytes:
+    """SETTINGS and trailers alone."""
+    status = b"\x00\x0bgrpc-status" + bytes((len(str(code)),)) + str(code).encode()
+    return SETTINGS + frame(1, 5, 1, b"\x88" + status + b"\x40\x0cgrpc-message" + message)
+
+
 def health(message: bytes) -> bytes:
     """SETTINGS, HEADERS (`:status 200`, indexed), DATA, trailers."""
     data = b"\0" + struct.pack("!I", len(message)) + message
@@ -130,32 +254,62 @@ def health(message: bytes) -> bytes:
         (health(b"\x08\x01"), None),
         (health(b"\x08\x02"), 'service unhealthy (responded with "NOT_SERVING")'),
         (health(b""), 'service unhealthy (responded with "UNKNOWN")'),
-        (frame(4, 0, 0, b"") + frame(1, 5, 1, b"\x88"), "does not implement the grpc health protocol"),
+        (SETTINGS + frame(1, 5, 1, b"\x88"), NOT_IMPLEMENTED),
         (
-            frame(4, 0, 0, b"") + frame(1, 5, 1, b"\x88\x00\x0bgrpc-status\x0212"),
-            "does not implement the grpc health protocol",
+            refused(12, b"\x26unknown service grpc.health.v1.Health%"),
+            f"{NOT_IMPLEMENTED}: unknown service grpc.health.v1.Health%",
         ),
         (
-            frame(1, 0x2D, 1, b"\x02\0\0\0\0\0\x88\x40\x88\x9a\xca\xc8\xb2\x12\x34\xda\x8f\x81\x6f\0\0"),
-            "error: health rpc failed: rpc error: code = NotFound",
+            CODED,
+            f"{RPC} NotFound desc = unknown service",
         ),
-        (frame(7, 0, 0, bytes(8)), "does not implement the grpc health protocol"),
-        (HTTP_BAD, "health rpc failed"),
-        (None, "health rpc failed"),
+        (refused(4, b"\x04late"), "timeout: health rpc did not complete within 30s"),
+        (refused(14, b"\x08not%0Aup"), f"{RPC} Unavailable desc = not\nup"),
+        (refused(0, b"\x00"), f"{RPC} Internal desc = {NO_MESSAGE}"),
+        (SETTINGS + frame(7, 0, 0, bytes(8)), f"{RPC} Unavailable desc = the connection is draining"),
+        (
+            SETTINGS + frame(3, 0, 1, b"\0\0\0\x08"),
+            f"{RPC} Canceled desc = stream terminated by RST_STREAM with error code: CANCEL",
+        ),
+        (SETTINGS, f"{RPC} Unavailable desc = error reading from server: EOF"),
+        (frame(7, 0, 0, bytes(8)), UNCONNECTED),
+        (HTTP_BAD, UNCONNECTED),
+        (b"", UNCONNECTED),
+        (None, UNCONNECTED),
     ],
 )
 def test_grpc(answer: bytes | None, wanted: str | None) -> None:
     found = failure(lambda port: {"grpc": {"port": port, "service": "model"}}, answer)
-    assert (found is None) == (wanted is None)
-    assert wanted is None or wanted in str(found)
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        (SETTINGS, "timeout: health rpc did not complete within 300ms"),
+        (b"", 'timeout: failed to connect service "127.0.0.1:PORT" within 300ms: context deadline exceeded'),
+    ],
+)
+def test_a_grpc_server_that_is_silent(said: bytes, wanted: str) -> None:
+    async def main() -> str:
+        async def begin(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(said)
+            await asyncio.Event().wait()
+
+        async with stream_server(begin) as port:
+            with pytest.raises(ProbeFailedError) as caught:
+                await check({"grpc": {"port": port}, "timeoutSeconds": 0.3}, {}, "127.0.0.1")
+            return str(caught.value).replace(str(port), "PORT")
+
+    assert asyncio.run(main()) == wanted
 
 
 @given(st.binary(max_size=60))
 @examples(300)
 def test_header_blocks_of_any_kind_have_a_status_or_none(block: bytes) -> None:
-    assert grpc_status(block) in {None, *range(17)}
+    assert grpc_status(block)[0] in {None, *range(17)}
     before = b"\x88\x3f\xe1\x1f\x0f\x10\x10application/grpc"
-    assert grpc_status(before + b"\x00\x0bgrpc-status\x0214" + block) == 14
+    assert grpc_status(before + b"\x00\x0bgrpc-status\x0214" + block)[0] == 14
 
 
 def test_exec_probes_say_what_they_lack() -> None:
@@ -167,8 +321,34 @@ def test_exec_probes_say_what_they_lack() -> None:
 def test_ports_by_name() -> None:
     container = {"ports": [{"name": "http", "containerPort": 8000}]}
     assert [port_number(port, container) for port in ("http", 80, "81")] == [8000, 80, 81]
-    with pytest.raises(ProbeFailedError, match="couldn't find port: grpc"):
+    with pytest.raises(ProbeFailedError, match="parsing") as caught:
         port_number("grpc", container)
+    assert caught.value.event == (
+        'errored and resulted in unknown state: strconv.Atoi: parsing "grpc": invalid syntax'
+    )
+
+
+def test_checks_that_cannot_be_made_count_neither_way(cluster: RunCluster) -> None:
+    async def scenario(made: Cluster) -> None:
+        cut = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok"
+        async with Server() as server:
+            server.answer = HTTP_OK
+            probe = {"httpGet": {"port": server.port}, "periodSeconds": 1, "failureThreshold": 1, **PATIENT}
+            made.run_pod(livenessProbe=probe, readinessProbe=probe)
+            await made.running()
+            await made.until(lambda: made.container()["ready"])
+            server.answer = cut
+            said = {
+                f"{kind} probe errored and resulted in failure state: unexpected EOF"
+                for kind in ("Liveness", "Readiness")
+            }
+            await made.until(lambda: set(made.events("Unhealthy")) == said)
+            asked = len(server.requests)
+            await made.until(lambda: len(server.requests) > asked)
+            assert made.events("Killing") == []
+            assert made.container()["ready"]
+
+    cluster(scenario)
 
 
 def test_readiness_follows_the_server(cluster: RunCluster) -> None:
