@@ -266,6 +266,12 @@ def _not_ready(text: str, pod: Pod, port: int) -> tuple[str, str]:
             f"`GET {path}` on port {port} answers {answered[1]}; the readiness probe needs 200 to 399",
             "check the path of the readiness probe",
         )
+    if "failed to connect service" in text:  # of a gRPC probe, whatever keeps it from a connection
+        return (
+            f"nothing on port {port} speaks gRPC",
+            f"make the gRPC server bind 0.0.0.0 (not 127.0.0.1), and port {port}; one that speaks only "
+            "HTTP/1 needs an HTTP probe",
+        )
     if "connection refused" in text or ("tcpSocket" in pod.probe and "deadline exceeded" not in text):
         return (
             f"nothing accepts connections on port {port}",

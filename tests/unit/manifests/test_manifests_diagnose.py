@@ -321,6 +321,11 @@ def test_a_server_is_given_a_moment_to_bind() -> None:
         ("Readiness probe failed: HTTP probe failed with statuscode: 503", "answers 503"),
         ("Readiness probe failed: dial tcp 10.0.0.1:9999: i/o timeout", "no answer in time"),
         ("Readiness probe failed: service unhealthy", "service unhealthy"),
+        (
+            'Readiness probe failed: timeout: failed to connect service "10.0.0.1:9999" within 1s: '
+            "context deadline exceeded",
+            "speaks gRPC",
+        ),
     ],
 )
 def test_a_failing_probe_is_explained(text: str, said: str) -> None:
