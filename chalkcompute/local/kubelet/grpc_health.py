@@ -1,7 +1,6 @@
-"""`grpc.health.v1.Health/Check` in the few frames of HTTP/2 that it takes (RFC 9113).
+"""`grpc.health.v1.Health/Check`: one call over HTTP/2.
 
-Request headers are sent as literals without indexing, so that no compression state is needed; of the
-answer only the message is read, `HealthCheckResponse { status: SERVING (1) }`, or why there is none.
+Of the answer only the message is read, `HealthCheckResponse { status: SERVING (1) }`, or why there is none.
 Messages are those of `pkg/probe/grpc` and of grpc-go, for tools that read Events.
 """
 
@@ -9,19 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
 from urllib.parse import unquote
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    RemoteSettingsChanged,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+)
+from h2.exceptions import ProtocolError
 
 from chalkcompute.local.clock import duration
 from chalkcompute.local.kubelet.dial import Connection, NetworkError, connected, host_port
-from chalkcompute.local.kubelet.hpack import literal, literal_fields, varint
 
 __all__ = ["check_health", "grpc_status"]
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
-_END_STREAM, _END_HEADERS, _ACK, _PADDED, _PRIORITY = 0x1, 0x4, 0x1, 0x8, 0x20
 _STREAM = 1
-_FRAME_HEADER_BYTES = 9
+_READ_BYTES = 65536
+_PREFIX_BYTES = 5  # of a message: whether it is compressed, and its length
 _SERVING = 1
 _INTERNAL, _UNIMPLEMENTED, _DEADLINE, _UNAVAILABLE = 13, 12, 4, 14
 _CODE_NAMES = (
@@ -30,12 +43,13 @@ _CODE_NAMES = (
     "Internal", "Unavailable", "DataLoss", "Unauthenticated",
 )  # fmt: skip
 _STATUS_NAMES = {0: "UNKNOWN", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
-_RESET_NAMES = (
-    "NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED",
-    "FRAME_SIZE_ERROR", "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM",
-    "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED",
-)  # fmt: skip
-_RESET_CODES = {3: 8, 7: _UNAVAILABLE, 8: 1, 11: 8, 12: 7}  # the others are Internal
+_RESET_CODES: Mapping[int, int] = {
+    ErrorCodes.FLOW_CONTROL_ERROR: 8,
+    ErrorCodes.REFUSED_STREAM: _UNAVAILABLE,
+    ErrorCodes.CANCEL: 1,
+    ErrorCodes.ENHANCE_YOUR_CALM: 8,
+    ErrorCodes.INADEQUATE_SECURITY: 7,
+}  # the others are Internal
 _NO_MESSAGE = "cardinality violation: received no response message from non-server-streaming RPC"
 _NOT_IMPLEMENTED = "error: this server does not implement the grpc health protocol (grpc.health.v1.Health)"
 
@@ -59,13 +73,17 @@ async def check_health(host: str, port: int, service: str, seconds: float) -> st
     speaks = False
     try:
         async with asyncio.timeout_at(deadline), connected(host, port) as connection:
-            connection.writer.write(_request(host_port(host, port), service))
-            await _greeting(connection)
-            speaks = True
-            status = _status(await _read_message(connection))
+            call = H2Connection(H2Configuration(validate_inbound_headers=False))
+            connection.writer.write(_request(call, host_port(host, port), service))
+            async with aclosing(_events(connection, call)) as events:
+                async for event in events:  # a server of HTTP/2 begins with its settings
+                    if isinstance(event, RemoteSettingsChanged):
+                        speaks = True
+                        break
+                status = _status(await _read_message(events))
     except TimeoutError:
         return f"timeout: health rpc did not complete within {duration(seconds)}" if speaks else unconnected
-    except (NetworkError, EOFError) as error:
+    except (NetworkError, EOFError, ProtocolError) as error:
         if not speaks:
             return unconnected
         why = "EOF" if isinstance(error, EOFError) else str(error)
@@ -88,102 +106,88 @@ def _refusal(error: _CallError, seconds: float) -> str:
     return f"error: health rpc probe failed: rpc error: code = {_CODE_NAMES[error.code]} desc = {error}"
 
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return struct.pack("!I", len(payload))[1:] + struct.pack("!BBI", kind, flags, stream) + payload
-
-
-def _request(authority: str, service: str) -> bytes:
-    headers = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": "/grpc.health.v1.Health/Check",
-        ":authority": authority,
-        "content-type": "application/grpc",
-        "te": "trailers",
-        "user-agent": "kube-probe/1.36",
-    }
-    block = b"".join(b"\x00" + literal(name) + literal(value) for name, value in headers.items())
+def _request(call: H2Connection, authority: str, service: str) -> bytes:
+    """All that is sent: field 1 of a HealthCheckRequest, a string."""
     name = service.encode()
-    body = b"\x0a" + varint(len(name)) + name if name else b""
-    return b"".join(
-        (
-            _PREFACE,
-            _frame(_SETTINGS, 0, 0, b""),
-            _frame(_HEADERS, _END_HEADERS, _STREAM, block),
-            _frame(_DATA, _END_STREAM, _STREAM, b"\x00" + struct.pack("!I", len(body)) + body),
-        )
+    body = b"\x0a" + _varint(len(name)) + name if name else b""
+    call.initiate_connection()
+    headers = (
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/grpc.health.v1.Health/Check"),
+        (":authority", authority),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        ("user-agent", "kube-probe/1.36"),
     )
+    call.send_headers(_STREAM, headers)
+    call.send_data(_STREAM, b"\x00" + struct.pack("!I", len(body)) + body, end_stream=True)
+    return call.data_to_send()
 
 
-async def _greeting(connection: Connection) -> None:
-    """A server of HTTP/2 begins with its settings.
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes((*out, number))
+
+
+async def _events(connection: Connection, call: H2Connection) -> AsyncGenerator[Event, None]:
+    """What the server does; answers its settings and pings.
 
     Raises:
-        EOFError: It is none, or the connection ends.
+        EOFError: The connection ends.
     """
-    header = await connection.reader.readexactly(_FRAME_HEADER_BYTES)
-    if header[3] != _SETTINGS or header[4] & _ACK:
-        raise EOFError
-    await connection.reader.readexactly(int.from_bytes(header[:3], "big"))
-    connection.writer.write(_frame(_SETTINGS, _ACK, 0, b""))
+    while data := await connection.reader.read(_READ_BYTES):
+        events = call.receive_data(data)
+        connection.writer.write(call.data_to_send())
+        for event in events:
+            yield event
+    raise EOFError
 
 
-async def _read_message(connection: Connection) -> bytes:
+async def _read_message(events: AsyncIterator[Event]) -> bytes:
     """The answer's message.
 
     Raises:
         _CallError: There is none.
     """
-    reader, writer = connection.reader, connection.writer
     data = bytearray()
     code, message = None, ""
-    while True:
-        header = await reader.readexactly(_FRAME_HEADER_BYTES)
-        length = int.from_bytes(header[:3], "big")
-        kind, flags, stream = struct.unpack("!BBI", header[3:])
-        payload = await reader.readexactly(length)
-        if kind == _SETTINGS and not flags & _ACK:
-            writer.write(_frame(_SETTINGS, _ACK, 0, b""))
-        elif kind == _PING and not flags & _ACK:
-            writer.write(_frame(_PING, _ACK, 0, payload))
-        elif kind == _GOAWAY and int.from_bytes(payload[:4], "big") < _STREAM:
+    async for event in events:
+        if isinstance(event, ConnectionTerminated) and (event.last_stream_id or 0) < _STREAM:
             raise _CallError(_UNAVAILABLE, "the connection is draining")
-        elif kind == _RST_STREAM and stream == _STREAM:
-            raise _reset(int.from_bytes(payload[:4], "big"))
-        elif kind == _DATA and stream == _STREAM:
-            data += _unpadded(payload, flags)
-            if len(data) >= 5 and len(data) >= 5 + int.from_bytes(data[1:5], "big"):
-                return bytes(data[5:])
-        elif kind == _HEADERS and stream == _STREAM:
-            payload = _unpadded(payload, flags)
-            code, message = grpc_status(payload[5:] if flags & _PRIORITY else payload)
-        if kind in (_DATA, _HEADERS) and stream == _STREAM and flags & _END_STREAM:
-            raise _CallError(code, message) if code != 0 else _CallError(_INTERNAL, _NO_MESSAGE)
+        if isinstance(event, StreamReset):
+            raise _reset(event.error_code)
+        if isinstance(event, DataReceived):
+            data += event.data
+        if isinstance(event, ResponseReceived | TrailersReceived):
+            code, message = grpc_status(event.headers)
+        if isinstance(event, StreamEnded):
+            break
+    if code != 0:  # servers send an empty message before some refusals
+        raise _CallError(code, message)
+    if len(data) < _PREFIX_BYTES or len(data) < _PREFIX_BYTES + int.from_bytes(data[1:_PREFIX_BYTES], "big"):
+        raise _CallError(_INTERNAL, _NO_MESSAGE)
+    return bytes(data[_PREFIX_BYTES:])
 
 
 def _reset(number: int) -> _CallError:
     """The server has given the call up."""
-    name = _RESET_NAMES[number] if number < len(_RESET_NAMES) else f"unknown error code 0x{number:x}"
-    message = f"stream terminated by RST_STREAM with error code: {name}"
-    return _CallError(_RESET_CODES.get(number, _INTERNAL), message)
+    names = {each.value: each.name for each in ErrorCodes}
+    name = names.get(number, f"unknown error code 0x{number:x}")
+    return _CallError(
+        _RESET_CODES.get(number, _INTERNAL), f"stream terminated by RST_STREAM with error code: {name}"
+    )
 
 
-def _unpadded(payload: bytes, flags: int) -> bytes:
-    """What a DATA or HEADERS frame holds, without its padding."""
-    if not flags & _PADDED or not payload:
-        return payload
-    return payload[1 : len(payload) - payload[0]]
-
-
-def grpc_status(block: bytes) -> tuple[int | None, str]:
-    """`grpc-status` and `grpc-message` of a header block; None and "" where they are not."""
-    code, message = None, ""
-    for name, value in literal_fields(block):
-        if name == "grpc-status" and code is None and value.isascii() and value.isdigit():
-            code = int(value) if len(value) <= 2 and int(value) < len(_CODE_NAMES) else None
-        elif name == "grpc-message":
-            message = unquote(value)
-    return code, message
+def grpc_status(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int | None, str]:
+    """`grpc-status` and `grpc-message` of headers or trailers; None and "" where they are not."""
+    found = dict(headers)
+    text, message = found.get(b"grpc-status", b""), unquote(found.get(b"grpc-message", b"").decode("latin-1"))
+    code = int(text) if text.isdigit() and len(text) <= 2 else len(_CODE_NAMES)
+    return (code if code < len(_CODE_NAMES) else None), message
 
 
 def _status(message: bytes) -> int:
