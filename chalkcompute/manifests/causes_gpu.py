@@ -10,6 +10,7 @@ from chalkcompute.manifests.gpu_offers import (
     GPU_TYPE_LABELS,
     Asked,
     GpuNode,
+    Likeness,
     offers,
     only_the_count,
     taint_text,
@@ -118,12 +119,23 @@ def _other_type(nodes: Sequence[GpuNode], asked: Asked) -> str | None:
     key, kind = asked.key, asked.kind
     if key is None or any(node.labels.get(key) == kind for node in offering):
         return None
-    if values := _values(offering, key):
-        return f"none has the label `{key}={kind}`; its values on the nodes are {_listed(values)}"
-    for other in GPU_TYPE_LABELS:
-        if values := _values(offering, other):
-            return f"none has the label `{key}`; they say their GPU by `{other}`: {_listed(values)}"
-    return f"none has the label `{key}`, nor another that says its GPU"
+    by_label: dict[str, list[GpuNode]] = {}
+    for node in offering:
+        label = next((each for each in (key, *GPU_TYPE_LABELS) if node.labels.get(each)), None)
+        if label is not None:
+            by_label.setdefault(label, []).append(node)
+    ours = _values(by_label.pop(key, ()), key)
+    text = f"none has the label `{key}`"
+    if ours:
+        text = f"none has the label `{key}={kind}`; its values on the nodes are {_listed(ours)}"
+    elif not by_label:
+        return f"{text}, nor another that says its GPU"
+    who = "others say it" if ours else "they say their GPU"
+    for label in GPU_TYPE_LABELS:
+        if label in by_label:
+            text += f"; {who} by `{label}`: {_listed(_values(by_label[label], label))}"
+            who = "others say it"
+    return text
 
 
 def _too_few(nodes: Sequence[GpuNode], asked: Asked) -> str | None:
@@ -154,7 +166,8 @@ def _beyond(lacking: str, nodes: Sequence[GpuNode], asked: Asked) -> str:
     best = offers(nodes, asked)[0]
     text = ""
     if best.count < asked.count and lacking != _too_few(nodes, asked):
-        text = f"; {'of that type ' if best.kind is not None else ''}none has more than {best.count}"
+        named = best.kind is not None and best.likeness is not Likeness.OTHER
+        text = f"; none {f'of the type `{best.kind}` ' if named else ''}has more than {best.count}"
     kept = sorted(map(taint_text, untolerated(best.node, asked.tolerations)))
     if kept and lacking != _kept_away(nodes, asked):
         text += f"; `{best.node.name}` keeps the replica away by the taint {_listed(kept)}"
@@ -164,7 +177,7 @@ def _beyond(lacking: str, nodes: Sequence[GpuNode], asked: Asked) -> str:
 def _advice(nodes: Sequence[GpuNode], asked: Asked) -> str:
     """What to ask for instead: each of it would be taken by a node."""
     found = offers(nodes, asked)
-    if found[0].is_of_the_type:
+    if found[0].likeness is Likeness.SAME and not found[0].waits_for:
         found = found[:1]
     told = "; or ".join(offer.sentence() for offer in found[:_TYPES_SHOWN])
     if len(found) > _TYPES_SHOWN:

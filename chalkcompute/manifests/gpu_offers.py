@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 from chalkcompute.manifests.amounts import amount
@@ -14,6 +15,7 @@ __all__ = [
     "GPU_TYPE_LABELS",
     "Asked",
     "GpuNode",
+    "Likeness",
     "Offer",
     "offers",
     "only_the_count",
@@ -33,8 +35,13 @@ GPU_TYPE_LABELS = (
 
 _GPU_RESOURCE = re.compile(r"(?:nvidia|amd)\.com/(?:gpu|mig-)[\w.-]*|gpu\.intel\.com/\w+|habana\.ai/gaudi")
 _KEEPS_AWAY = ("NoSchedule", "NoExecute")
-_CONDITION = re.compile(r"node(\.cloudprovider)?\.kubernetes\.io/")
+# Taints that come and go by themselves: a node that starts, fails, is cordoned, or is about to be removed.
+_PASSING = re.compile(
+    r"node(\.cloudprovider)?\.kubernetes\.io/.*|ToBeDeletedByClusterAutoscaler|.*/agent-not-ready"
+    r"|karpenter\.sh/(disrupted|disruption|unregistered)"
+)
 _BRANDS = frozenset({"nvidia", "amd", "intel", "tesla", "geforce", "quadro", "rtx", "instinct"})
+_PARTS_OF_ONE = frozenset({"mig", "shared"})  # in the type of a slice of a GPU, or of one that several share
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,18 @@ class Asked:
     kind: str | None = None
 
 
+class Likeness(IntEnum):
+    """How near a type of GPU is to the one that is asked for, the nearest first."""
+
+    SAME = 0
+    """By whatever vendor's prefix and case."""
+    VARIANT = 1
+    """One of those that what is asked for may mean: `NVIDIA-A100-SXM4-40GB` for `a100`."""
+    LESS_EXACT = 2
+    """The node tells less than was asked for: `a100` for `nvidia-a100-80gb`."""
+    OTHER = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What a node would take a replica for.
@@ -128,39 +147,55 @@ class Offer:
         return found
 
     @property
-    def is_of_the_type(self) -> bool:
-        """Whether it is the type that is asked for, by whatever name; any is where none was."""
+    def likeness(self) -> Likeness:
+        """How near it is to the type that is asked for; any type is where none was."""
         if self.asked.kind is None or self.asked.kind == self.kind:
-            return True
-        return self.kind is not None and _model(self.kind) == _model(self.asked.kind)
+            return Likeness.SAME
+        return _likeness(self.asked.kind, self.kind) if self.kind is not None else Likeness.OTHER
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """Taints that the node must lose first, and that nobody should tolerate."""
+        return tuple(sorted(map(taint_text, _passing(self.node))))
 
     def sentence(self) -> str:
         """What to do."""
         parts = [f"{name}={value}" for name, value in self.settings.items()]
         parts = [f"set {' and '.join(parts)}"] if parts else []
+        once = ""
+        if self.waits_for:
+            once = (
+                f", once `{self.node.name}` has lost the taint {', '.join(f'`{t}`' for t in self.waits_for)}"
+            )
         if (self.key, self.kind, self.count) == (self.asked.key, self.asked.kind, self.asked.count):
-            return " and ".join((*parts, "deploy again"))
+            return " and ".join((*parts, "deploy again")) + once
         bare = "only the count: " if self.kind is None and self.asked.kind is not None else ""
-        return " and ".join((*parts, f"give {bare}`--gpu={self.gpu}`"))
+        return " and ".join((*parts, f"give {bare}`--gpu={self.gpu}`")) + once
 
 
 def offers(nodes: Iterable[GpuNode], asked: Asked) -> list[Offer]:
     """The best offer of each type of GPU, the best of all first.
 
-    Where nodes have the type that is asked for, only those count.
+    Where it waits for its node, the best that does not is there as well. Only those that are the most like
+    the type that is asked for; the others follow where each of those waits for its node.
     """
-    best: dict[tuple[str, str | None], Offer] = {}
+    found: list[Offer] = []
     for offer in sorted((_offer(node, asked) for node in nodes if node.gpus), key=_rank):
-        best.setdefault((offer.resource, offer.kind), offer)
-    found = list(best.values())
-    return [offer for offer in found if offer.is_of_the_type] or found
+        same = [each for each in found if (each.resource, each.kind) == (offer.resource, offer.kind)]
+        if not same or (not offer.waits_for and all(each.waits_for for each in same)):
+            found.append(offer)
+    nearest = min((offer.likeness for offer in found), default=Likeness.OTHER)
+    near = [offer for offer in found if offer.likeness is nearest]
+    if all(offer.waits_for for offer in near):
+        near += [offer for offer in found if offer.likeness is not nearest and not offer.waits_for]
+    return near
 
 
 def only_the_count(nodes: Iterable[GpuNode], asked: Asked) -> Offer | None:
     """An offer for the same without a type, if that takes no more than to leave it out."""
     wanted = Asked(asked.resource, asked.count, asked.tolerations)
     for offer in offers(nodes, wanted)[:1]:
-        if offer.count == asked.count and not offer.settings and not _is_unwell(offer.node):
+        if offer.count == asked.count and not offer.settings and not offer.waits_for:
             return offer
     return None
 
@@ -174,8 +209,9 @@ def _offer(node: GpuNode, asked: Asked) -> Offer:
         labels = (label for label in (key, *GPU_TYPE_LABELS) if node.labels.get(label))
         key = next(labels, None)
         kind = node.labels[key] if key is not None else None
-    # The default toleration is of the resource: with another one it is of that.
-    tolerations = [{**t, "key": resource} if t.get("key") == asked.resource else t for t in asked.tolerations]
+    tolerations = asked.tolerations
+    if _are_the_default(tolerations, asked.resource):  # of the resource, and so of another one if that is set
+        tolerations = [{**toleration, "key": resource} for toleration in tolerations]
     taints: tuple[str, ...] = ()
     if untolerated(node, tolerations):  # the setting takes the place of the default, so that all are in it
         taints = tuple(sorted(map(taint_text, _taints_to_tolerate(node))))
@@ -186,7 +222,7 @@ def _offer(node: GpuNode, asked: Asked) -> Offer:
 def _rank(offer: Offer) -> tuple[Any, ...]:
     return (
         offer.count < offer.asked.count,
-        _is_unwell(offer.node),
+        bool(offer.waits_for),
         len(offer.settings),
         -offer.count,
         offer.kind or "",
@@ -194,10 +230,29 @@ def _rank(offer: Offer) -> tuple[Any, ...]:
     )
 
 
-def _model(kind: str) -> str:
-    """`l4` of `nvidia-l4`, `NVIDIA-L4` and `l4`; `a100` of `NVIDIA-A100-SXM4-40GB`."""
-    words = re.split(r"[-_]", kind.lower())
-    return next((word for word in words if word not in _BRANDS), kind.lower())
+def _are_the_default(tolerations: Sequence[Mapping[str, Any]], resource: str) -> bool:
+    """Whether no setting gives them; those that Kubernetes adds to every pod are of passing taints."""
+    return all(
+        (t.get("key") == resource and t.get("operator") == "Exists") or _PASSING.fullmatch(str(t.get("key")))
+        for t in tolerations
+    )
+
+
+def _likeness(asked: str, kind: str) -> Likeness:
+    wanted, told = _words(asked), _words(kind)
+    if wanted == told:
+        return Likeness.SAME
+    if (wanted ^ told) & _PARTS_OF_ONE:
+        return Likeness.OTHER
+    if wanted < told:
+        return Likeness.VARIANT
+    return Likeness.LESS_EXACT if told < wanted else Likeness.OTHER
+
+
+def _words(kind: str) -> frozenset[str]:
+    """`l4` of `nvidia-l4`, `NVIDIA-L4` and `l4`; `a100`, `sxm4` and `40gb` of `NVIDIA-A100-SXM4-40GB`."""
+    words = frozenset(re.split(r"[-_]", kind.lower()))
+    return (words - _BRANDS) or words
 
 
 def untolerated(node: GpuNode, tolerations: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -208,16 +263,17 @@ def untolerated(node: GpuNode, tolerations: Sequence[Mapping[str, Any]]) -> list
 
 
 def _taints_to_tolerate(node: GpuNode) -> list[Mapping[str, Any]]:
-    """Taints that someone set the node aside with, without those that say that it is unwell."""
+    """Taints that someone set the node aside with, without those that pass."""
+    passing = _passing(node)
+    return [taint for taint in node.taints if taint.get("effect") in _KEEPS_AWAY and taint not in passing]
+
+
+def _passing(node: GpuNode) -> list[Mapping[str, Any]]:
     return [
         taint
         for taint in node.taints
-        if taint.get("effect") in _KEEPS_AWAY and not _CONDITION.match(str(taint.get("key")))
+        if taint.get("effect") in _KEEPS_AWAY and _PASSING.fullmatch(str(taint.get("key")))
     ]
-
-
-def _is_unwell(node: GpuNode) -> bool:
-    return any(_CONDITION.match(str(taint.get("key"))) for taint in node.taints)
 
 
 def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
