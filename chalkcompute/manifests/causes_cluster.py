@@ -6,7 +6,6 @@ import re
 from datetime import datetime
 
 from chalkcompute.manifests import labels
-from chalkcompute.manifests.causes_container import STARTUP_FAILED
 from chalkcompute.manifests.causes_gpu import gpu_shortage
 from chalkcompute.manifests.live import POD_TEMPLATE_HASH, LiveGroup, Rollout
 from chalkcompute.manifests.pods import Pod, condition, events_about, log_lines, seconds_since
@@ -250,12 +249,17 @@ def readiness_verdict(pod: Pod, live: LiveGroup, now: datetime) -> Verdict | Non
 
 def _starting(text: str, pod: Pod, port: int) -> tuple[str, str]:
     """What a failing startup probe means while it may still fail."""
-    why = text.removeprefix(STARTUP_FAILED).strip()
+    why = _told_by(text)
     return (
         f"the server is still starting, which may take {pod.startup_seconds} s: port {port} does not answer "
         "its probe yet" + (f" ({why})" if why else ""),
         "wait; if it needs longer, raise `startup_timeout_seconds` (`--startup-timeout`)",
     )
+
+
+def _told_by(text: str) -> str:
+    """What the kubelet says of a probe, without what kind of probe and result it is."""
+    return re.sub(r"^(Readiness|Startup) probe (failed|errored and resulted in \w+ state):", "", text).strip()
 
 
 def _not_ready(text: str, pod: Pod, port: int) -> tuple[str, str]:
@@ -268,9 +272,9 @@ def _not_ready(text: str, pod: Pod, port: int) -> tuple[str, str]:
         )
     if "failed to connect service" in text:  # of a gRPC probe, whatever keeps it from a connection
         return (
-            f"nothing on port {port} speaks gRPC",
-            f"make the gRPC server bind 0.0.0.0 (not 127.0.0.1), and port {port}; one that speaks only "
-            "HTTP/1 needs an HTTP probe",
+            f"nothing on port {port} speaks gRPC yet",
+            f"wait if the server is still loading; make it bind 0.0.0.0 (not 127.0.0.1), and port {port}; "
+            "raise the probe's `timeout_seconds` if it is slow; if it speaks only HTTP/1, use an HTTP probe",
         )
     if "connection refused" in text or ("tcpSocket" in pod.probe and "deadline exceeded" not in text):
         return (
@@ -282,7 +286,7 @@ def _not_ready(text: str, pod: Pod, port: int) -> tuple[str, str]:
             f"the readiness probe on port {port} gets no answer in time",
             "wait if the server is still loading; raise the probe's `timeout_seconds` if it is slow",
         )
-    why = text.removeprefix("Readiness probe failed: ").strip()
+    why = _told_by(text)
     return (
         f"the readiness probe on port {port} fails" + (f": {why}" if why else ""),
         f"see that the server answers the readiness probe on port {port}",

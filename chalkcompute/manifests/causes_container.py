@@ -10,9 +10,9 @@ from chalkcompute.manifests.pods import Pod, events_about, log_lines, seconds_si
 from chalkcompute.manifests.times import parse_time
 from chalkcompute.types import Cause, Evidence, Verdict
 
-__all__ = ["STARTUP_FAILED", "container_verdict"]
+__all__ = ["container_verdict"]
 
-STARTUP_FAILED = "Startup probe failed:"  # how the kubelet's Event begins
+_STARTUP_FAILED = "Startup probe failed:"  # how the kubelet's Event begins
 
 _PULL_REASONS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable")
 _PULL_SECONDS = 60  # a registry that fails for longer than this will not recover while somebody waits
@@ -230,11 +230,11 @@ def _too_slow(pod: Pod, live: LiveGroup) -> Verdict | None:
     failures = [
         event
         for event in events_about(live.events, pod, "Unhealthy")
-        if str(event.get("message", "")).startswith(STARTUP_FAILED)
+        if str(event.get("message", "")).startswith(_STARTUP_FAILED)
     ]
     if not probe or not failures or _lasted(pod) + period < allowed:
         return None
-    why = str(failures[-1]["message"]).removeprefix(STARTUP_FAILED).strip()
+    why = str(failures[-1]["message"]).removeprefix(_STARTUP_FAILED).strip()
     return Verdict(
         cause=Cause.NOT_LISTENING,
         message=f"the server did not start within the {asked} s that it may take, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -56,7 +57,7 @@ def read_usage(cluster: Cluster, scope: Scope, name: str | None, *, world: World
         selector = labels.objects_of(groups[0].record.id) if name is not None else labels.managed()
         measured = _measured(cluster, scope.namespace, selector, missing)
         traffic = _traffic(cluster, scope.namespace, name or "*", missing)
-    leaving = _leaving(cluster, scope.namespace, groups, len(measured), detailed=name is not None)
+    leaving = _leaving(cluster, scope.namespace, groups, measured, detailed=name is not None)
     found = [_usage(live, measured, leaving, traffic, now, detailed=name is not None) for live in groups]
     return UsageReport(now, scope.namespace, tuple(found), tuple(missing))
 
@@ -146,16 +147,22 @@ def _traffic(cluster: Cluster, namespace: str, name: str, missing: list[str]) ->
 
 
 def _leaving(
-    cluster: Cluster, namespace: str, groups: Sequence[LiveGroup], measured: int, *, detailed: bool
+    cluster: Cluster, namespace: str, groups: Sequence[LiveGroup], measured: _Objects, *, detailed: bool
 ) -> frozenset[str]:
-    """Names of the replicas that are told to end; of many groups asked for only where more are measured."""
+    """Names of the replicas that are told to end; of many groups asked for only where there may be some."""
     if detailed:
         return names_of_leaving(groups[0].pods or ()) if groups else frozenset()
-    statuses = [(live.own_deployment or {}).get("status") or {} for live in groups]
-    if measured <= sum(status.get("replicas", 0) for status in statuses):  # which counts none that leaves
+    number = Counter(map(labels.group_id_of, measured))
+    if all(number[live.record.id] <= _ready(live) for live in groups):
         return frozenset()
     pods = _readable(lambda: cluster.list("Pod", namespace, labels=labels.managed()))
     return frozenset() if isinstance(pods, Unasked) else names_of_leaving(pods)
+
+
+def _ready(live: LiveGroup) -> int:
+    """Ready replicas of the Deployment, which counts none that is told to end."""
+    status = (live.own_deployment or {}).get("status") or {}
+    return int(status.get("readyReplicas", 0))
 
 
 def _usage(

@@ -16,7 +16,6 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
-    ConnectionTerminated,
     DataReceived,
     Event,
     RemoteSettingsChanged,
@@ -33,7 +32,10 @@ from chalkcompute.local.kubelet.dial import Connection, NetworkError, connected,
 __all__ = ["check_health", "grpc_status"]
 
 _STREAM = 1
-_READ_BYTES = 65536
+_FRAME_HEADER_BYTES = 9
+_GOAWAY = 7
+_STREAM_MASK = 0x7FFFFFFF
+_GOAWAY_MAX_BYTES = 16384  # of any frame, unless another size was agreed on
 _PREFIX_BYTES = 5  # of a message: whether it is compressed, and its length
 _SERVING = 1
 _INTERNAL, _UNIMPLEMENTED, _DEADLINE, _UNAVAILABLE = 13, 12, 4, 14
@@ -73,6 +75,7 @@ async def check_health(host: str, port: int, service: str, seconds: float) -> st
     speaks = False
     try:
         async with asyncio.timeout_at(deadline), connected(host, port) as connection:
+            # grpc-go takes headers that RFC 9113 has otherwise, such as trailers with a `:status`.
             call = H2Connection(H2Configuration(validate_inbound_headers=False))
             connection.writer.write(_request(call, host_port(host, port), service))
             async with aclosing(_events(connection, call)) as events:
@@ -89,7 +92,7 @@ async def check_health(host: str, port: int, service: str, seconds: float) -> st
         why = "EOF" if isinstance(error, EOFError) else str(error)
         return _refusal(_CallError(_UNAVAILABLE, f"error reading from server: {why}"), seconds)
     except _CallError as error:
-        return _refusal(error, seconds)
+        return _refusal(error, seconds) if speaks else unconnected
     if status == _SERVING:
         return None
     return f'service unhealthy (responded with "{_STATUS_NAMES.get(status, str(status))}")'
@@ -138,13 +141,25 @@ async def _events(connection: Connection, call: H2Connection) -> AsyncGenerator[
 
     Raises:
         EOFError: The connection ends.
+        ProtocolError: What comes is no HTTP/2.
+        _CallError: The server does not take the call.
     """
-    while data := await connection.reader.read(_READ_BYTES):
-        events = call.receive_data(data)
-        connection.writer.write(call.data_to_send())
+    reader, writer = connection.reader, connection.writer
+    while True:
+        # Frame by frame: what comes before a broken one is taken, however the network has cut it.
+        header = await reader.readexactly(_FRAME_HEADER_BYTES)
+        length, kind = int.from_bytes(header[:3], "big"), header[3]
+        # After a GOAWAY h2 takes nothing, and grpc-go the answer.
+        if kind == _GOAWAY and length <= _GOAWAY_MAX_BYTES:
+            payload = await reader.readexactly(length)
+            if int.from_bytes(payload[:4], "big") & _STREAM_MASK < _STREAM:
+                raise _CallError(_UNAVAILABLE, "the connection is draining")
+            continue
+        events = call.receive_data(header)  # raises where the length cannot be
+        events += call.receive_data(await reader.readexactly(length)) if length else []
+        writer.write(call.data_to_send())
         for event in events:
             yield event
-    raise EOFError
 
 
 async def _read_message(events: AsyncIterator[Event]) -> bytes:
@@ -156,8 +171,6 @@ async def _read_message(events: AsyncIterator[Event]) -> bytes:
     data = bytearray()
     code, message = None, ""
     async for event in events:
-        if isinstance(event, ConnectionTerminated) and (event.last_stream_id or 0) < _STREAM:
-            raise _CallError(_UNAVAILABLE, "the connection is draining")
         if isinstance(event, StreamReset):
             raise _reset(event.error_code)
         if isinstance(event, DataReceived):

@@ -52,11 +52,16 @@ class Request:
 
 
 def request_of(http: Mapping[str, Any], host: str, port: int) -> Request:
-    """The request of an `httpGet`: its headers stand in for the kubelet's own of the same name."""
+    """The request of an `httpGet`: its headers stand in for the kubelet's own of the same name.
+
+    Raises:
+        ValueError: Its host cannot be one.
+    """
     scheme, path = (http.get("scheme") or "HTTP").lower(), http.get("path") or "/"
     url = f"{scheme}://{host_port(host, port)}{path if path.startswith('/') else '/' + path}"
     given = [(header["name"], header.get("value") or "") for header in http.get("httpHeaders") or ()]
     names = {name.lower() for name, _ in given}
+    urlsplit(url).port  # noqa: B018 - a host that makes no URL
     own = [("Host", host_port(host, port)), ("User-Agent", "kube-probe/1.36"), ("Accept", "*/*")]
     kept = [header for header in own if header[0].lower() not in names]
     # An empty User-Agent or Accept of a probe means that none is sent.
@@ -77,11 +82,21 @@ async def get_status(request: Request, seconds: float) -> int:
         status, location = await _get(request, deadline)
         if status not in _REDIRECTS or not location:
             return status
-        target = urljoin(request.url, location)
+        target = _followed(request.url, location)
         if urlsplit(target).hostname != host or urlsplit(target).scheme not in _PORTS:
             return status  # the kubelet does not go to other hosts, and takes the redirect for an answer
         request = Request(target, tuple(_headers_for(target, request.headers)))
     raise HttpProblemError(f'Get "{request.url}": stopped after {_MOST_REDIRECTS} redirects')
+
+
+def _followed(url: str, location: str) -> str:
+    try:
+        target = urljoin(url, location)
+        urlsplit(target).port  # noqa: B018 - raises, too
+    except ValueError as error:
+        where = _quoted(location.encode(errors="surrogateescape"))
+        raise HttpProblemError(f'Get "{url}": failed to parse Location header {where}: {error}') from None
+    return target
 
 
 def _headers_for(url: str, headers: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
@@ -137,12 +152,23 @@ async def _head(request: Request, connection: Connection) -> tuple[int, dict[str
                     raise _MalformedError(f"{_BROKEN}: malformed MIME header: missing colon: {_quoted(line)}")
                 headers[name.strip().lower()] = value.strip()
             if status >= 200:  # before it come interim answers
+                _check_length(headers)
                 return status, headers
     except asyncio.IncompleteReadError as error:
         raise _MalformedError(f"{_BROKEN}: unexpected EOF" if error.partial else "EOF") from None
     except asyncio.LimitOverrunError:
         why = f"net/http: server response headers exceeded {_LINE_BYTES} bytes; aborted"
         raise _MalformedError(f"{_BROKEN}: {why}") from None
+
+
+def _check_length(headers: Mapping[str, str]) -> None:
+    length = headers.get("content-length")
+    if length is not None and not _is_chunked(headers) and not (length.isascii() and length.isdigit()):
+        raise _MalformedError(f"{_BROKEN}: bad Content-Length {_quoted(length.encode('latin-1'))}")
+
+
+def _is_chunked(headers: Mapping[str, str]) -> bool:
+    return headers.get("transfer-encoding", "").lower().endswith("chunked")
 
 
 def _status_of(line: bytes) -> int:
@@ -175,7 +201,7 @@ def _quoted(data: bytes) -> str:
 
 async def _read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> None:
     """Read it to its end, or as much of it as the kubelet reads."""
-    if headers.get("transfer-encoding", "").lower().endswith("chunked"):
+    if _is_chunked(headers):
         left = _BODY_BYTES
         while left > 0:
             size = int((await reader.readuntil(b"\n")).split(b";")[0], 16)

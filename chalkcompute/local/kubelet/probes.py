@@ -95,9 +95,11 @@ async def check_http(
     Raises:
         ProbeFailedError: It failed.
     """
-    request = request_of(http, http.get("host") or pod_ip, port_number(http["port"], container))
+    host, port = http.get("host") or pod_ip, port_number(http["port"], container)
     try:
-        status = await get_status(request, timeout)
+        status = await get_status(request_of(http, host, port), timeout)
+    except ValueError as error:
+        raise ProbeFailedError(f"{host_port(host, port)}: {error}", "unknown") from None
     except HttpProblemError as error:
         raise ProbeFailedError(str(error)) from None
     except BodyProblemError as error:

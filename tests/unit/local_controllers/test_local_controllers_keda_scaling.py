@@ -93,7 +93,7 @@ SECONDS = st.integers(min_value=0, max_value=5000)
 
 
 @st.composite
-def any_bounds(draw: st.DrawFn) -> ScalingRules:
+def any_rules(draw: st.DrawFn) -> ScalingRules:
     """As the webhook lets pass: the idle count is below the minimum, the minimum at most the maximum."""
     minimum = draw(COUNTS)
     idle = draw(st.none() | st.integers(0, minimum - 1)) if minimum else None
@@ -110,7 +110,7 @@ def any_bounds(draw: st.DrawFn) -> ScalingRules:
 
 
 @PROPERTY
-@given(rules=any_bounds(), current=COUNTS, idle_for=st.none() | SECONDS, age=SECONDS)
+@given(rules=any_rules(), current=COUNTS, idle_for=st.none() | SECONDS, age=SECONDS)
 def test_what_is_active_never_shrinks_and_is_never_left_at_zero(
     rules: ScalingRules, current: int, idle_for: int | None, age: int
 ) -> None:
@@ -122,7 +122,7 @@ def test_what_is_active_never_shrinks_and_is_never_left_at_zero(
 
 
 @PROPERTY
-@given(rules=any_bounds(), current=COUNTS, idle_for=st.none() | SECONDS, age=SECONDS)
+@given(rules=any_rules(), current=COUNTS, idle_for=st.none() | SECONDS, age=SECONDS)
 def test_nothing_sleeps_before_its_time_nor_stays_awake_after_it(
     rules: ScalingRules, current: int, idle_for: int | None, age: int
 ) -> None:
@@ -141,7 +141,7 @@ def test_nothing_sleeps_before_its_time_nor_stays_awake_after_it(
 
 
 @PROPERTY
-@given(rules=any_bounds(), current=COUNTS, active=st.booleans(), idle_for=st.none() | SECONDS, age=SECONDS)
+@given(rules=any_rules(), current=COUNTS, active=st.booleans(), idle_for=st.none() | SECONDS, age=SECONDS)
 def test_a_decision_done_is_not_decided_again(
     rules: ScalingRules, current: int, active: bool, idle_for: int | None, age: int
 ) -> None:

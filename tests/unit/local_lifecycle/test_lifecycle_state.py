@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
+import re
 import signal
 import socket
 import stat
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -27,6 +30,8 @@ from chalkcompute.local.state import (
     write_atomically,
 )
 from tests.unit.reserved_port import reserved_port
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -359,3 +364,17 @@ def test_what_was_asked_for_goes_before_what_is_preferred(
 def test_a_damaged_memory_of_ports_is_no_harm(folder: StateFolder, content: str) -> None:
     folder.ports.write_text(content)
     assert 1 <= choose_ports(folder, {}).api <= 65535
+
+
+def test_whatever_the_extra_installs_is_missed_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Or a clone that was updated and not installed again gets a daemon that ends at once."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extra = settings["project"]["optional-dependencies"]["local"]
+    packages = {re.split(r"[<>=!~;\[ ]", requirement, maxsplit=1)[0] for requirement in extra}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(LocalClusterError) as caught:
+        lifecycle.up(tmp_path / "state")
+    assert set(re.findall(r"`([^`]+)`", caught.value.message)) == packages
+    assert not (tmp_path / "state").exists()

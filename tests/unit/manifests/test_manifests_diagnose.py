@@ -326,6 +326,7 @@ def test_a_server_is_given_a_moment_to_bind() -> None:
             "context deadline exceeded",
             "speaks gRPC",
         ),
+        ("Readiness probe errored and resulted in failure state: unexpected EOF", "fails: unexpected EOF"),
     ],
 )
 def test_a_failing_probe_is_explained(text: str, said: str) -> None:
