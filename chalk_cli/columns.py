@@ -35,15 +35,18 @@ def fitting_columns(
     most = shortened or {}
     widths = [max(map(cell_len, cells)) for cells in zip(headers, *rows, strict=True)]
     widths = [min(found, most.get(header, found)) for header, found in zip(headers, widths, strict=True)]
+
+    def fit(indices: Sequence[int]) -> bool:
+        return sum(widths[index] + GAP for index in indices) - GAP <= width
+
     kept = list(range(len(headers)))
+    gone: list[int] = []
     for header in dispensable:
-        if sum(widths[index] + GAP for index in kept) - GAP <= width:
+        if fit(kept):
             break
-        kept = [index for index in kept if headers[index] != header]
-    gone = [
-        index for header in reversed(dispensable) for index, found in enumerate(headers) if found == header
-    ]
-    for index in gone:  # beside one that took much room went some that need little
-        if index not in kept and sum(widths[i] + GAP for i in (*kept, index)) - GAP <= width:
+        gone += [index for index in kept if headers[index] == header]
+        kept = [index for index in kept if index not in gone]
+    for index in reversed(gone):  # beside one that took much room went some that need little
+        if fit([*kept, index]):
             kept.append(index)
     return sorted(kept)

@@ -8,7 +8,7 @@ from datetime import datetime
 from chalkcompute.manifests import labels
 from chalkcompute.manifests.causes_gpu import gpu_shortage
 from chalkcompute.manifests.live import POD_TEMPLATE_HASH, LiveGroup, Rollout
-from chalkcompute.manifests.pods import Pod, condition, events_about, log_lines, seconds_since
+from chalkcompute.manifests.pods import Pod, condition, events_about, log_lines, probe_says, seconds_since
 from chalkcompute.manifests.times import parse_time
 from chalkcompute.types import Cause, Evidence, Verdict
 
@@ -249,17 +249,12 @@ def readiness_verdict(pod: Pod, live: LiveGroup, now: datetime) -> Verdict | Non
 
 def _starting(text: str, pod: Pod, port: int) -> tuple[str, str]:
     """What a failing startup probe means while it may still fail."""
-    why = _told_by(text)
+    why = probe_says(text)
     return (
         f"the server is still starting, which may take {pod.startup_seconds} s: port {port} does not answer "
         "its probe yet" + (f" ({why})" if why else ""),
         "wait; if it needs longer, raise `startup_timeout_seconds` (`--startup-timeout`)",
     )
-
-
-def _told_by(text: str) -> str:
-    """What the kubelet says of a probe, without what kind of probe and result it is."""
-    return re.sub(r"^(Readiness|Startup) probe (failed|errored and resulted in \w+ state):", "", text).strip()
 
 
 def _not_ready(text: str, pod: Pod, port: int) -> tuple[str, str]:
@@ -286,7 +281,7 @@ def _not_ready(text: str, pod: Pod, port: int) -> tuple[str, str]:
             f"the readiness probe on port {port} gets no answer in time",
             "wait if the server is still loading; raise the probe's `timeout_seconds` if it is slow",
         )
-    why = _told_by(text)
+    why = probe_says(text)
     return (
         f"the readiness probe on port {port} fails" + (f": {why}" if why else ""),
         f"see that the server answers the readiness probe on port {port}",

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 
 from chalkcompute.manifests.live import LiveGroup
-from chalkcompute.manifests.pods import Pod, events_about, log_lines, seconds_since
+from chalkcompute.manifests.pods import Pod, events_about, log_lines, probe_says, seconds_since
 from chalkcompute.manifests.times import parse_time
 from chalkcompute.types import Cause, Evidence, Verdict
 
@@ -234,7 +234,7 @@ def _too_slow(pod: Pod, live: LiveGroup) -> Verdict | None:
     ]
     if not probe or not failures or _lasted(pod) + period < allowed:
         return None
-    why = str(failures[-1]["message"]).removeprefix(_STARTUP_FAILED).strip()
+    why = probe_says(str(failures[-1]["message"]))
     return Verdict(
         cause=Cause.NOT_LISTENING,
         message=f"the server did not start within the {asked} s that it may take, "

@@ -11,6 +11,7 @@ from chalkcompute.manifests.gpu_offers import (
     Asked,
     GpuNode,
     Likeness,
+    Offer,
     offers,
     only_the_count,
     taint_text,
@@ -65,18 +66,10 @@ def gpu_shortage(pod: Pod, live: LiveGroup, progress: Rollout, text: str) -> Gpu
         return _rollout_needs_one(asked, progress, text)
     nodes = [GpuNode.of(manifest, resource) for manifest in live.nodes]
     with_gpus = [node for node in nodes if node.gpus]
-    lacking = (
-        _other_resource(with_gpus, asked)
-        or _other_type(with_gpus, asked)
-        or _too_few(with_gpus, asked)
-        or _kept_away(with_gpus, asked)
-    )
     found = (
-        _no_gpus(nodes, resource)
-        if not with_gpus
-        else GpuShortage(lacking + _beyond(lacking, with_gpus, asked), _advice(with_gpus, asked))
-        if lacking is not None
-        else _rollout_needs_one(asked, progress, text) or _in_use(with_gpus, asked, text)
+        (_unfit(with_gpus, asked) if with_gpus else _no_gpus(nodes, resource))
+        or _rollout_needs_one(asked, progress, text)
+        or _in_use(with_gpus, asked, text)
     )
     if found is None:
         return None
@@ -104,6 +97,27 @@ def _no_gpus(nodes: Sequence[GpuNode], resource: str) -> GpuShortage:
         f"{who} GPU (`{resource}`)",
         "add a node with GPUs (a cluster autoscaler may be doing that already), or deploy without `gpu`",
     )
+
+
+def _unfit(nodes: Sequence[GpuNode], asked: Asked) -> GpuShortage | None:
+    """No node would take the replica even if none of its GPUs were in use."""
+    unlike = _other_resource(nodes, asked) or _other_type(nodes, asked)
+    fitting = [node for node in nodes if asked.key is None or node.labels.get(asked.key) == asked.kind]
+    few = _too_few(fitting, asked) if unlike is None else None
+    kept = _kept_away(fitting, asked) if unlike is None and few is None else None
+    lacking = unlike or few or kept
+    if lacking is None:
+        return None
+    found = offers(nodes, asked)
+    best = found[0]
+    # What else stands in the way to the best offer, so that nobody learns of it by the next deploy only.
+    if best.count < asked.count and few is None:
+        named = best.kind is not None and best.likeness is not Likeness.OTHER
+        lacking += f"; none {f'of the type `{best.kind}` ' if named else ''}has more than {best.count}"
+    taints = sorted(map(taint_text, untolerated(best.node, asked.tolerations)))
+    if taints and kept is None:
+        lacking += f"; `{best.node.name}` keeps the replica away by the taint {_listed(taints)}"
+    return GpuShortage(lacking, _advice(found, nodes, asked))
 
 
 def _other_resource(nodes: Sequence[GpuNode], asked: Asked) -> str | None:
@@ -139,8 +153,7 @@ def _other_type(nodes: Sequence[GpuNode], asked: Asked) -> str | None:
 
 
 def _too_few(nodes: Sequence[GpuNode], asked: Asked) -> str | None:
-    fitting = [node for node in nodes if asked.key is None or node.labels.get(asked.key) == asked.kind]
-    most = max((node.gpus.get(asked.resource, 0) for node in fitting), default=0)
+    most = max((node.gpus.get(asked.resource, 0) for node in nodes), default=0)
     if most >= asked.count:
         return None
     return f"none has {asked.count} of `{asked.resource}`: the most that one has is {most}"
@@ -148,35 +161,16 @@ def _too_few(nodes: Sequence[GpuNode], asked: Asked) -> str | None:
 
 def _kept_away(nodes: Sequence[GpuNode], asked: Asked) -> str | None:
     """Every node that would do has a taint that the pod does not tolerate."""
-    fitting = [
-        node
-        for node in nodes
-        if node.gpus.get(asked.resource, 0) >= asked.count
-        and (asked.key is None or node.labels.get(asked.key) == asked.kind)
-    ]
-    kept = [untolerated(node, asked.tolerations) for node in fitting]
-    if not fitting or not all(kept):
+    large = [node for node in nodes if node.gpus.get(asked.resource, 0) >= asked.count]
+    kept = [untolerated(node, asked.tolerations) for node in large]
+    if not large or not all(kept):
         return None
     named = sorted({taint_text(taint) for taints in kept for taint in taints})
     return f"those that have the GPU keep the replica away by the taint {_listed(named)}"
 
 
-def _beyond(lacking: str, nodes: Sequence[GpuNode], asked: Asked) -> str:
-    """What else stands in the way to the best offer, so that nobody learns of it by the next deploy only."""
-    best = offers(nodes, asked)[0]
-    text = ""
-    if best.count < asked.count and lacking != _too_few(nodes, asked):
-        named = best.kind is not None and best.likeness is not Likeness.OTHER
-        text = f"; none {f'of the type `{best.kind}` ' if named else ''}has more than {best.count}"
-    kept = sorted(map(taint_text, untolerated(best.node, asked.tolerations)))
-    if kept and lacking != _kept_away(nodes, asked):
-        text += f"; `{best.node.name}` keeps the replica away by the taint {_listed(kept)}"
-    return text
-
-
-def _advice(nodes: Sequence[GpuNode], asked: Asked) -> str:
+def _advice(found: Sequence[Offer], nodes: Sequence[GpuNode], asked: Asked) -> str:
     """What to ask for instead: each of it would be taken by a node."""
-    found = offers(nodes, asked)
     if found[0].likeness is Likeness.SAME and not found[0].waits_for:
         found = found[:1]
     told = "; or ".join(offer.sentence() for offer in found[:_TYPES_SHOWN])

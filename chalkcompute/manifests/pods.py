@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from chalkcompute.manifests.deployment import CONTAINER
 from chalkcompute.manifests.times import parse_time
 from chalkcompute.types import Manifest
 
-__all__ = ["Pod", "condition", "event_time", "events_about", "log_lines", "seconds_since"]
+__all__ = ["Pod", "condition", "event_time", "events_about", "log_lines", "probe_says", "seconds_since"]
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _LOG_LINES_MAX = 20
@@ -214,6 +215,12 @@ def event_time(event: Manifest) -> datetime | None:
     series = event.get("series") or {}
     text = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
     return parse_time(text)
+
+
+def probe_says(message: str) -> str:
+    """What an Event says of a probe, without its kind and its result, which the kubelet puts before it."""
+    result = r"^(Readiness|Startup) probe (failed|errored and resulted in \w+ state):"
+    return re.sub(result, "", message).strip()
 
 
 def log_lines(message: str | None) -> tuple[str, ...]:

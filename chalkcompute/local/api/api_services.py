@@ -16,7 +16,7 @@ from aiohttp import web
 
 from chalkcompute.local.api import failures
 from chalkcompute.local.api.discovery import API_SERVICE
-from chalkcompute.local.api.encoding import accepted, dumps, presented
+from chalkcompute.local.api.encoding import answer_read, presented
 from chalkcompute.local.api.listing import select
 from chalkcompute.local.api.tables.printer import TablePrinter
 from chalkcompute.local.controllers.objects import format_time
@@ -63,20 +63,21 @@ class ApiServicesHandler:
         found = [obj for obj in self._found if chosen.includes(obj) and name in ("", obj["metadata"]["name"])]
         if name and not found:
             raise failures.not_found(API_SERVICE, name)
-        wanted = accepted(request.headers.get("Accept", ""))
-        kind, api_version = API_SERVICE.kind, API_SERVICE.api_version
-        answer: Manifest
-        if wanted.form == "Table":
-            objects = [presented(API_SERVICE, obj, api_version) for obj in found]
+
+        def table() -> Manifest:
             include = query.get("includeObject", "Metadata")
-            answer = TablePrinter(API_SERVICE, self._now, include=include).table(objects, "")
-        elif wanted.form:
-            raise failures.not_acceptable()
-        elif name:
-            answer = {"kind": kind, "apiVersion": api_version, **found[0]}
-        else:
-            answer = {"kind": f"{kind}List", "apiVersion": api_version, "metadata": {}, "items": found}
-        return web.Response(body=dumps(answer, wanted.media_type), content_type=wanted.media_type)
+            objects = [presented(API_SERVICE, obj, API_SERVICE.api_version) for obj in found]
+            return TablePrinter(API_SERVICE, self._now, include=include).table(objects, "")
+
+        body, media_type = answer_read(
+            request.headers.get("Accept", ""),
+            API_SERVICE.kind,
+            API_SERVICE.api_version,
+            found,
+            one=bool(name),
+            table=table,
+        )
+        return web.Response(body=body, content_type=media_type)
 
 
 def _api_service(group: str, version: str, since: str, *, available: bool) -> Manifest:

@@ -7,7 +7,7 @@ asks for Tables, garbage collectors and our own status reads ask for metadata.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from chalkcompute.local.apimachinery.kinds import Kind
 from chalkcompute.local.apimachinery.status import StatusError
 from chalkcompute.local.ports import Manifest
 
-__all__ = ["Accepted", "accepted", "dumps", "metadata_only", "parse_body"]
+__all__ = ["Accepted", "accepted", "answer_read", "dumps", "metadata_only", "parse_body"]
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -118,6 +118,41 @@ def dumps(value: Any, media_type: str = JSON) -> bytes:
     if media_type == YAML:
         return yaml.safe_dump(value, sort_keys=False).encode()
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def answer_read(
+    header: str,
+    kind: str,
+    api_version: str,
+    found: list[Manifest],
+    *,
+    one: bool,
+    table: Callable[[], Manifest],
+) -> tuple[bytes, str]:
+    """The answer to a read of objects that are made when they are asked for: its body and media type.
+
+    Args:
+        header: `Accept`.
+        kind: Kind of the objects, which do not name it.
+        api_version: Their `apiVersion`.
+        found: The objects.
+        one: Whether one was asked for by name, which is there.
+        table: Makes the table of them.
+
+    Raises:
+        StatusError: 406.
+    """
+    wanted = accepted(header)
+    answer: Manifest
+    if wanted.form == "Table":
+        answer = table()
+    elif wanted.form:
+        raise not_acceptable()
+    elif one:
+        answer = {"kind": kind, "apiVersion": api_version, **found[0]}
+    else:
+        answer = {"kind": f"{kind}List", "apiVersion": api_version, "metadata": {}, "items": found}
+    return dumps(answer, wanted.media_type), wanted.media_type
 
 
 def metadata_only(obj: Manifest) -> Manifest:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from chalkcompute.local.api import encoding, failures
 from chalkcompute.local.api.discovery import METRICS_GROUP, METRICS_VERSION
-from chalkcompute.local.api.encoding import accepted, dumps
+from chalkcompute.local.api.encoding import answer_read
 from chalkcompute.local.api.listing import Selection, select
 from chalkcompute.local.apimachinery.kinds import by_kind
 from chalkcompute.local.apimachinery.quantity import canonical_quantity, parse_quantity
@@ -63,7 +63,16 @@ class MetricsHandler:
             if not found:
                 self._api.get(kind, name, namespace)  # 404 of its own when there is none of that name
                 raise _not_found(metrics_kind.lower(), f"{namespace}/{name}" if namespace else name)
-        return self._answer(request, metrics_kind, found, one=bool(name))
+        include = query.get("includeObject", "Metadata")
+        body, media_type = answer_read(
+            request.headers.get("Accept", ""),
+            metrics_kind,
+            _API_VERSION,
+            found,
+            one=bool(name),
+            table=lambda: _table(found, include),
+        )
+        return web.Response(body=body, content_type=media_type)
 
     def _pods(self, selection: Selection) -> list[Manifest]:
         usages = {usage.uid: usage for usage in self._metrics.pods(selection.namespace)}
@@ -82,21 +91,6 @@ class MetricsHandler:
             for node in nodes
             if usage is not None and node["metadata"]["name"] == usage.name
         ]
-
-    def _answer(
-        self, request: web.BaseRequest, kind: str, found: list[Manifest], *, one: bool
-    ) -> web.Response:
-        wanted = accepted(request.headers.get("Accept", ""))
-        answer: Manifest
-        if wanted.form == "Table":
-            answer = _table(found, request.query.get("includeObject", "Metadata"))
-        elif wanted.form:
-            raise failures.not_acceptable()
-        elif one:
-            answer = {"kind": kind, "apiVersion": _API_VERSION, **found[0]}
-        else:
-            answer = {"kind": f"{kind}List", "apiVersion": _API_VERSION, "metadata": {}, "items": found}
-        return web.Response(body=dumps(answer, wanted.media_type), content_type=wanted.media_type)
 
 
 def pod_metrics(usage: PodUsage, labels: Mapping[str, str], now: datetime) -> Manifest:

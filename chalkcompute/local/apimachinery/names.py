@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 
 __all__ = [
+    "CONTAINER_RESOURCES",
     "config_key_problem",
     "container_resource_problems",
     "dns_label_problem",
     "dns_subdomain_problem",
     "env_name_problem",
+    "is_huge_page",
     "label_key_problem",
     "label_value_problem",
     "path_segment_problems",
@@ -29,10 +31,11 @@ _ENV_NAME = re.compile(r"[ -<>-~]+")  # RelaxedEnvironmentVariableValidation: pr
 NAME_MAX = 63  # RFC 1123: one label of a host name
 SUBDOMAIN_MAX = 253  # RFC 1123: a host name
 
-_CONTAINER_RESOURCES = ("cpu", "memory", "ephemeral-storage")
+CONTAINER_RESOURCES = ("cpu", "memory", "ephemeral-storage")
+"""Resources of a container that Kubernetes knows by name, without those of huge pages."""
 # What a ResourceQuota counts beside those: known names, but of nothing that a container has.
 _QUOTA_RESOURCES = (
-    *(f"{part}.{name}" for part in ("requests", "limits") for name in _CONTAINER_RESOURCES),
+    *(f"{part}.{name}" for part in ("requests", "limits") for name in CONTAINER_RESOURCES),
     "pods",
     "resourcequotas",
     "services",
@@ -169,6 +172,11 @@ def path_segment_problems(text: str) -> list[str]:
     return [f"may not contain '{character}'" for character in "/%" if character in text]
 
 
+def is_huge_page(resource: str) -> bool:
+    """Whether it is `hugepages-<size>`."""
+    return resource.startswith("hugepages-")
+
+
 def container_resource_problems(text: str) -> list[str]:
     """A resource of a container, `cpu` or `example.com/device`: every sentence, where not one.
 
@@ -180,7 +188,7 @@ def container_resource_problems(text: str) -> list[str]:
         extended = "kubernetes.io/" not in text
         if extended and (text.startswith("requests.") or label_key_problem(f"requests.{text}")):
             problems.append("doesn't follow extended resource name standard")
-    elif text not in _CONTAINER_RESOURCES and not text.startswith("hugepages-"):
+    elif text not in CONTAINER_RESOURCES and not is_huge_page(text):
         counted = text in _QUOTA_RESOURCES or text.startswith("requests.hugepages-")
         if problem is None and not counted:
             problems.append("must be a standard resource type or fully qualified")

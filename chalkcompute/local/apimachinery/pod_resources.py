@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
+from chalkcompute.local.apimachinery.names import is_huge_page
 from chalkcompute.local.apimachinery.quantity import parse_quantity, total_quantity
 
 __all__ = [
@@ -18,7 +19,6 @@ __all__ = [
     "default_pod_resources",
     "effective_limits",
     "has_pod_resources",
-    "is_huge_page",
     "is_pod_level",
     "pod_requests",
     "shared_limits",
@@ -29,11 +29,6 @@ Amounts: TypeAlias = dict[str, str]
 Part: TypeAlias = Literal["requests", "limits"]
 
 _HELD = ("cpu", "memory")  # of the limits of a whole Pod, those that a kernel holds
-
-
-def is_huge_page(resource: str) -> bool:
-    """Whether it is `hugepages-<size>`."""
-    return resource.startswith("hugepages-")
 
 
 def is_pod_level(resource: str) -> bool:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from chalkcompute.local.kubelet.dial import Connection, NetworkError, connected, host_port
 
@@ -61,11 +61,11 @@ def request_of(http: Mapping[str, Any], host: str, port: int) -> Request:
     url = f"{scheme}://{host_port(host, port)}{path if path.startswith('/') else '/' + path}"
     given = [(header["name"], header.get("value") or "") for header in http.get("httpHeaders") or ()]
     names = {name.lower() for name, _ in given}
-    urlsplit(url).port  # noqa: B018 - a host that makes no URL
     own = [("Host", host_port(host, port)), ("User-Agent", "kube-probe/1.36"), ("Accept", "*/*")]
     kept = [header for header in own if header[0].lower() not in names]
     # An empty User-Agent or Accept of a probe means that none is sent.
     sent = [header for header in given if header[1] or header[0].lower() not in ("user-agent", "accept")]
+    _parsed(url)
     return Request(url, (*kept, *sent, ("Connection", "close")))
 
 
@@ -82,26 +82,37 @@ async def get_status(request: Request, seconds: float) -> int:
         status, location = await _get(request, deadline)
         if status not in _REDIRECTS or not location:
             return status
-        target = _followed(request.url, location)
-        if urlsplit(target).hostname != host or urlsplit(target).scheme not in _PORTS:
+        target, parts = _followed(request.url, location)
+        if parts.hostname != host or parts.scheme not in _PORTS:
             return status  # the kubelet does not go to other hosts, and takes the redirect for an answer
-        request = Request(target, tuple(_headers_for(target, request.headers)))
+        request = Request(target, tuple(_headers_for(parts.netloc, request.headers)))
     raise HttpProblemError(f'Get "{request.url}": stopped after {_MOST_REDIRECTS} redirects')
 
 
-def _followed(url: str, location: str) -> str:
+def _parsed(url: str) -> SplitResult:
+    """Its parts.
+
+    Raises:
+        ValueError: Its host or port cannot be one; of a port `urlsplit` says so only when asked for it.
+    """
+    parts = urlsplit(url)
+    _ = parts.port
+    return parts
+
+
+def _followed(url: str, location: str) -> tuple[str, SplitResult]:
+    """Where a redirect leads, and the parts of that."""
     try:
         target = urljoin(url, location)
-        urlsplit(target).port  # noqa: B018 - raises, too
+        return target, _parsed(target)
     except ValueError as error:
         where = _quoted(location.encode(errors="surrogateescape"))
         raise HttpProblemError(f'Get "{url}": failed to parse Location header {where}: {error}') from None
-    return target
 
 
-def _headers_for(url: str, headers: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+def _headers_for(host: str, headers: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
     for name, value in headers:
-        yield (name, urlsplit(url).netloc) if name.lower() == "host" else (name, value)
+        yield (name, host) if name.lower() == "host" else (name, value)
 
 
 async def _get(request: Request, deadline: float) -> tuple[int, str]:

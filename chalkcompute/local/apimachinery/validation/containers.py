@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from chalkcompute.local.apimachinery.names import (
+    CONTAINER_RESOURCES,
     config_key_problem,
     dns_label_problem,
     env_name_problem,
+    is_huge_page,
     label_key_problem,
     port_name_problem,
 )
-from chalkcompute.local.apimachinery.pod_resources import is_huge_page, is_pod_level
+from chalkcompute.local.apimachinery.pod_resources import is_pod_level
 from chalkcompute.local.apimachinery.quantity import parse_quantity
 from chalkcompute.local.apimachinery.validation.problems import Problems
 from chalkcompute.local.apimachinery.validation.services import port_problem
@@ -21,7 +23,6 @@ __all__ = ["check_container", "check_resources"]
 _PULL = ("Always", "IfNotPresent", "Never")
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _MESSAGES = ("FallbackToLogsOnError", "File")
-_NATIVE = ("cpu", "memory", "ephemeral-storage")
 _POD_LEVEL = ("cpu", "hugepages-", "memory")
 _ACTIONS = ("exec", "httpGet", "tcpSocket", "grpc")
 _NOT_NEGATIVE = "must be greater than or equal to 0"
@@ -140,11 +141,11 @@ def check_resources(
         for name, text in values.items():
             below = f"{field}.{part}[{name}]"
             _check_amount(name, text, below, f"{field}.{part}", problems)
-            if whole_pod and ("/" in name or name in _NATIVE) and not is_pod_level(name):
+            if whole_pod and ("/" in name or name in CONTAINER_RESOURCES) and not is_pod_level(name):
                 problems.unsupported(below, name, _POD_LEVEL)
     for name, text in requests.items():
         limit = limits.get(name)
-        extended = name not in _NATIVE and not is_huge_page(name)
+        extended = name not in CONTAINER_RESOURCES and not is_huge_page(name)
         if limit is None:
             if extended:
                 problems.required(f"{field}.limits", "Limit must be set for non overcommitable resources")
@@ -158,12 +159,12 @@ def check_resources(
 
 def _check_amount(name: str, text: str, field: str, parent: str, problems: Problems) -> None:
     problems.named(parent, name, label_key_problem(name))
-    if "/" not in name and name not in _NATIVE and not is_huge_page(name):
+    if "/" not in name and name not in CONTAINER_RESOURCES and not is_huge_page(name):
         problems.invalid(field, name, "must be a standard resource type or fully qualified")
     value = parse_quantity(text)
     if value < 0:
         problems.invalid(field, text, _NOT_NEGATIVE)
-    if name not in _NATIVE and value != value.to_integral_value():
+    if name not in CONTAINER_RESOURCES and value != value.to_integral_value():
         problems.invalid(field, text, "must be an integer")
 
 

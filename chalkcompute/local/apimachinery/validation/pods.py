@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from chalkcompute.local.apimachinery.names import dns_label_problem, label_key_problem
-from chalkcompute.local.apimachinery.pod_resources import amounts_of, container_totals, is_huge_page
+from chalkcompute.local.apimachinery.names import dns_label_problem, is_huge_page, label_key_problem
+from chalkcompute.local.apimachinery.pod_resources import amounts_of, container_totals
 from chalkcompute.local.apimachinery.quantity import parse_quantity
 from chalkcompute.local.apimachinery.validation.containers import check_container, check_resources
 from chalkcompute.local.apimachinery.validation.problems import Problems
